@@ -1,0 +1,25 @@
+PYTHON ?= python3
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench bench-peers vectors
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## install what is missing and serve on http://127.0.0.1:8000
+	$(PYTHON) run.py
+
+test: ## install the tests' packages and run every test whose server is here
+	$(PYTHON) run.py test
+
+check: ## formatting, lint and types
+	$(PYTHON) run.py check
+
+bench: ## measure this server against plain send and receive
+	.venv/bin/python -m bench
+
+bench-peers: ## measure it beside other servers that are installed here
+	.venv/bin/python -m bench.peers
+
+vectors: ## make the test vectors anew from their fixed inputs; there must be no diff
+	.venv/bin/python -m tests.crypto.make_vectors

@@ -1,0 +1,44 @@
+"""What every test may use: the cast, and a vault of its own.
+
+Alice owns, Bob reads, Charlie is a stranger, Dora administers. They register once per run; every test works on a copy
+of that vault. The servers (SeaweedFS, MinIO, PostgreSQL, Chromium) come from ``tests.servers.plugin``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cast import NAMES, Vault, register_cast
+
+pytest_plugins = ["tests.servers.plugin"]
+
+
+@pytest.fixture(scope="session")
+def cast_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Vault]]:
+    """A vault in which the cast has registered and logged in, made once per run. Copy it, never change it."""
+    folder = tmp_path_factory.mktemp("cast")
+    vault = register_cast(folder)
+    vault.close()
+    yield folder, vault
+
+
+@pytest.fixture
+def vault(cast_folder: tuple[Path, Vault], tmp_path: Path) -> Iterator[Vault]:
+    """A vault of this test's own, with the cast registered and logged in and no document yet."""
+    folder, made = cast_folder
+    instance = tmp_path / "instance"
+    shutil.copytree(folder, instance)
+    own = made.copied_to(instance)
+    yield own
+    own.close()
+
+
+@pytest.fixture(params=NAMES)
+def anybody(request: pytest.FixtureRequest) -> str:
+    """Each of the cast in turn, by name."""
+    name: str = request.param
+    return name

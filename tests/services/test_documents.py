@@ -1,0 +1,70 @@
+"""The spine through the services: upload, share, read, rename, revoke, delete."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cast import Vault
+from vault.errors import Forbidden, NotFound
+
+
+def test_a_document_is_read_by_its_owner_and_by_whom_it_is_shared_with(vault: Vault) -> None:
+    document = vault.upload("alice", b"to Bob", share=("bob",))
+    assert vault.read("alice", document) == b"to Bob"
+    assert vault.read("bob", document) == b"to Bob"
+    for stranger in ("charlie", "dora"):
+        with pytest.raises(NotFound):
+            vault.read(stranger, document)
+
+
+def test_a_revoked_reader_reads_nothing_more(vault: Vault) -> None:
+    document = vault.upload("alice", b"to Bob", share=("bob",))
+    with vault.services() as bundle:
+        bundle.sharing.revoke(vault.alice.account, [document], ["bob"])
+    with pytest.raises(NotFound):
+        vault.read("bob", document)
+    assert vault.read("alice", document) == b"to Bob"
+
+
+def test_a_reader_leaves_but_the_owner_cannot(vault: Vault) -> None:
+    document = vault.upload("alice", share=("bob",))
+    with vault.services() as bundle:
+        bundle.sharing.leave(vault.bob.account, [document])
+        with pytest.raises(Forbidden):
+            bundle.sharing.leave(vault.alice.account, [document])
+    with pytest.raises(NotFound):
+        vault.read("bob", document)
+
+
+def test_a_rename_reaches_the_readers(vault: Vault) -> None:
+    document = vault.upload("alice", share=("bob",))
+    with vault.services() as bundle:
+        assert bundle.documents.view(vault.bob.account, document).name == "hello.txt"
+        bundle.documents.rename(vault.alice.account, document, "Brief an Björn.txt")
+        assert bundle.documents.view(vault.bob.account, document).name == "Brief an Björn.txt"
+        assert [row.name for row in bundle.lists.page(vault.bob.account).items] == ["Brief an Björn.txt"]
+
+
+def test_a_deleted_document_is_gone_and_its_blobs_follow(vault: Vault) -> None:
+    document = vault.upload("alice", b"x" * 100, share=("bob",))
+    with vault.services() as bundle:
+        bundle.documents.delete(vault.alice.account, [document])
+        assert len(vault.blob_files()) == 1, "the blob waits for the sweep"
+        bundle.sweep.run()
+        assert vault.blob_files() == []
+        assert bundle.check.run().findings == []
+
+
+def test_versions_are_kept_for_the_owner_alone(vault: Vault) -> None:
+    document = vault.upload("alice", b"first", share=("bob",))
+    with vault.services() as bundle:
+        account = vault.alice.account
+        from tests.cast import reader
+
+        bundle.uploads.receive(account, reader(b"second"), name="hello.txt", document_id=document)
+        old = bundle.documents.versions(account, document)[-1]
+        opened = bundle.downloads.open(account, document, old.id)
+        assert b"".join(opened.stream(0, opened.size)) == b"first"
+        with pytest.raises(Forbidden):
+            bundle.downloads.open(vault.bob.account, document, old.id)
+    assert vault.read("bob", document) == b"second"

@@ -1,0 +1,65 @@
+"""Read JSON bodies strictly: explicit fields, explicit types, nothing taken on the side."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import request
+from werkzeug.exceptions import UnsupportedMediaType
+
+from vault.errors import BadInput
+from vault.http.identity import check_csrf
+
+
+def read_json(by_cookie: bool = True, /, **fields: type) -> dict[str, Any]:
+    """Return the named fields of the JSON body; an absent one is ``None``, an unknown one or a wrong type is 400.
+
+    Checks the CSRF token of a request that a cookie authorises, unless ``by_cookie`` is false: where no cookie counts.
+    """
+    if by_cookie:
+        check_csrf()
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType("Send the body as application/json.")
+    body = request.get_json()
+    if not isinstance(body, dict):
+        raise BadInput("body", "The body must be a JSON object.")
+    for name, value in body.items():
+        if name not in fields:
+            raise BadInput(str(name)[:64], "There is no such field.")
+        if value is not None and type(value) is not fields[name]:
+            raise BadInput(name, f"This must be of type {fields[name].__name__}.")
+    return {name: body.get(name) for name in fields}
+
+
+def required(body: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return ``body`` when each of ``names`` is there; raises ``BadInput`` naming the first that is not."""
+    for name in names:
+        if body[name] is None:
+            raise BadInput(name, "This field is required.")
+    return body
+
+
+def names_in(values: list[Any], field: str) -> list[str]:
+    """Return ``values`` when each is a text."""
+    if not all(isinstance(value, str) for value in values):
+        raise BadInput(field, "This must be a list of texts.")
+    return values
+
+
+def moment(text: str | None, field: str) -> datetime | None:
+    """Read a time in ISO 8601 with its zone; raises ``BadInput``."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadInput(field, "Write a time like 2030-01-31T12:00:00Z.") from error
+    if time.tzinfo is None:
+        raise BadInput(field, "Write the time with its zone, like 2030-01-31T12:00:00Z.")
+    return time.astimezone(UTC)
+
+
+def shown(time: datetime | None) -> str | None:
+    """Write a time in ISO 8601, UTC."""
+    return None if time is None else time.isoformat().replace("+00:00", "Z")

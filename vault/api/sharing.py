@@ -1,0 +1,49 @@
+"""Who may read: ``GET|POST documents/<id>/shares``, ``DELETE documents/<id>/shares/<username>`` (``me`` leaves)."""
+
+from __future__ import annotations
+
+from flask.typing import ResponseReturnValue
+
+from vault.api import api
+from vault.api.bodies import moment, names_in, read_json, required, shown
+from vault.http.identity import check_csrf, current_account
+from vault.services.documents import ReaderView
+from vault.wiring import services
+
+
+def _reader(view: ReaderView) -> dict[str, object]:
+    return {
+        "username": view.username,
+        "owner": view.is_owner,
+        "since": shown(view.since),
+        "expires_at": shown(view.expires_at),
+        "fingerprint": view.fingerprint_words,
+    }
+
+
+@api.get("/documents/<id:document_id>/shares")
+def list_shares(document_id: bytes) -> ResponseReturnValue:
+    readers = services().documents.readers(current_account(), document_id)
+    return {"items": [_reader(view) for view in readers], "next": None}
+
+
+@api.post("/documents/<id:document_id>/shares")
+def share(document_id: bytes) -> ResponseReturnValue:
+    account = current_account()
+    body = required(read_json(usernames=list, expires_at=str), "usernames")
+    usernames = names_in(body["usernames"], "usernames")
+    services().sharing.share(
+        account, [document_id], usernames, expires_at=moment(body["expires_at"], "expires_at")
+    )
+    return "", 204
+
+
+@api.delete("/documents/<id:document_id>/shares/<username>")
+def revoke(document_id: bytes, username: str) -> ResponseReturnValue:
+    account = current_account()
+    check_csrf()
+    if username == "me":
+        services().sharing.leave(account, [document_id])
+    else:
+        services().sharing.revoke(account, [document_id], [username])
+    return "", 204

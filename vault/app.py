@@ -1,0 +1,129 @@
+"""Make the application: bind the extensions, register what answers, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import structlog
+from alembic.util import CommandError
+from flask import Flask
+from flask_migrate import upgrade
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from vault import wiring
+from vault.config import Settings, load_settings
+from vault.crypto.purposes import MASTER_FLASK
+from vault.crypto.randomness import new_secret
+from vault.errors import SchemaTooNew
+from vault.extensions import csrf, db, login_manager, migrate
+from vault.http import headers, identity, problems, receiving
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Make the application from ``settings``, or from the environment.
+
+    Raises ``Misconfigured`` for what cannot work, with what to do. The schema is not touched here: ``docvault serve``
+    migrates before the first request.
+    """
+    settings = settings or load_settings()
+    configure_logging(settings.log_level)
+    master = wiring.make_master_keys(settings)
+    app = Flask(__name__, static_folder="static", template_folder="templates")
+    app.request_class = receiving.VaultRequest
+    app.config.update(
+        SECRET_KEY=master.derive(MASTER_FLASK),
+        SQLALCHEMY_DATABASE_URI=settings.database,
+        SQLALCHEMY_ENGINE_OPTIONS=wiring.engine_options(settings),
+        MAX_CONTENT_LENGTH=2**20,
+        MAX_FORM_MEMORY_SIZE=2**17,
+        MAX_FORM_PARTS=1000,
+        SESSION_COOKIE_NAME="__Host-docvault_form" if settings.secure else "docvault_form",
+        SESSION_COOKIE_SECURE=settings.secure,
+        SESSION_COOKIE_SAMESITE="Lax",
+        WTF_CSRF_TIME_LIMIT=None,
+        WTF_CSRF_CHECK_DEFAULT=False,
+        WTF_CSRF_SSL_STRICT=False,
+    )
+    if settings.proxies:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=settings.proxies, x_proto=settings.proxies, x_host=settings.proxies
+        )
+    app.extensions["docvault"] = wiring.Wiring(settings, master, wiring.make_store(settings))
+    db.init_app(app)
+    migrate.init_app(app, db, directory=str(MIGRATIONS), render_as_batch=True)
+    csrf.init_app(app)
+    login_manager.init_app(app)
+    with app.app_context():
+        wiring.prepare_engine(db.engine)
+    wiring.install_seals(app)
+    headers.register(app)
+    identity.register(app)
+    problems.register(app)
+    _register_faces(app)
+    return app
+
+
+def _register_faces(app: Flask) -> None:
+    from vault.api import api
+    from vault.http.health import health
+    from vault.web import pages
+
+    for blueprint in (pages, api, health):
+        app.register_blueprint(blueprint)
+
+
+def configure_logging(level: str) -> None:
+    """Write every log line as one JSON object, with the request's id; lines hold ids, never names or secrets."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    handler.set_name("docvault")
+    root = logging.getLogger()
+    root.handlers = [kept for kept in root.handlers if kept.name != "docvault"] + [handler]
+    logging.getLogger("vault").setLevel(level)
+    logging.getLogger("gunicorn").setLevel(level)
+
+
+def migrate_schema(app: Flask) -> None:
+    """Bring the database's schema up to this release, one process at a time, and check the master key against it.
+
+    Raises ``SchemaTooNew`` when a newer release has been here, ``Misconfigured`` when the key is another vault's.
+    """
+    with wiring.start_lock(app.extensions["docvault"].settings):
+        try:
+            upgrade()
+        except (CommandError, SystemExit) as error:
+            raise SchemaTooNew(
+                "The database was written by a newer release of Document Vault. Install that release; "
+                "nothing was touched."
+            ) from error
+        wiring.check_master_key(wiring.services())
+
+
+def new_master_key() -> str:
+    """Make a master key: 64 hexadecimal digits."""
+    return new_secret().hex()

@@ -1,0 +1,58 @@
+"""The ``docvault`` command. Each subcommand's module is imported when it is called, so that help stays quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from vault import __version__
+from vault.errors import VaultError
+
+COMMANDS = {
+    "serve": ("vault.cli.server", "Migrate, then serve the vault."),
+    "users": ("vault.cli.server", "Invite, list, disable, enable and promote people."),
+    "keys": ("vault.cli.server", "Make a master key; tell which are in use."),
+    "check": ("vault.cli.server", "Prove that every row and every blob is as it should be."),
+    "sweep": ("vault.cli.server", "Destroy what sealed orders name, end what has expired."),
+}
+
+
+class LazyGroup(click.Group):
+    """Know the names and short texts of all commands without importing one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="docvault")
+def docvault() -> None:
+    """Document Vault: a multi-user vault whose documents are locked at rest."""
+
+
+def main() -> None:
+    """Run the command; an error that the vault raises on purpose is one line and exit code 1."""
+    try:
+        docvault.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except VaultError as error:
+        click.echo(f"docvault: {error}", err=True)
+        sys.exit(1)

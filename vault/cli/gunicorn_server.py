@@ -1,0 +1,123 @@
+"""gunicorn with what a vault needs: socket timeouts, long reloads, quick stops, the sweep beside the requests."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+import threading
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
+from gunicorn.workers import gthread
+
+from vault.app import create_app
+from vault.config import Settings
+from vault.errors import VaultError
+from vault.services.sweep import new_holder
+from vault.wiring import services
+
+SOCKET_SECONDS = 60
+STOP_SECONDS = 25
+RELOAD_SECONDS = 3600
+SWEEP_LOOK_SECONDS = 30
+
+log = logging.getLogger("vault.serve")
+
+
+class Stopping(Arbiter):
+    """Let a reload's old workers finish within an hour, but a stop within half a minute."""
+
+    def stop(self, graceful: bool = True) -> None:
+        self.cfg.set("graceful_timeout", STOP_SECONDS)
+        super().stop(graceful)
+
+
+class TimedConnection(gthread.TConn):
+    """A connection whose reads and writes end: gthread itself waits for ever for a started request."""
+
+    def init(self) -> None:
+        first = not self.initialized
+        super().init()
+        if first:
+            span = struct.pack("ll", SOCKET_SECONDS, 0)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, span)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, span)
+
+
+class RootLogger(Logger):
+    """Hand gunicorn's own lines to the root logger, which writes JSON."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for logger in (self.error_log, self.access_log):
+            logger.handlers.clear()
+            logger.propagate = True
+
+
+class Server(BaseApplication):
+    """The vault under gunicorn; the application is made in each worker, after the fork."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        settings = self.settings
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        options: dict[str, Any] = {
+            "bind": f"{host}:{settings.port}",
+            "workers": settings.workers,
+            "threads": settings.threads,
+            "worker_class": "gthread",
+            "timeout": 120,
+            "graceful_timeout": RELOAD_SECONDS,
+            "keepalive": 15,
+            "control_socket_disable": True,
+            "accesslog": None,
+            "errorlog": "-",
+            "logger_class": RootLogger,
+            "loglevel": settings.log_level.lower(),
+            "limit_request_line": 8190,
+            "forwarded_allow_ips": "127.0.0.1,::1",
+            "proc_name": "docvault",
+            "post_fork": _post_fork,
+            "post_worker_init": _post_worker_init,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        return create_app(self.settings)
+
+    def run(self) -> None:
+        Stopping(self).run()
+
+
+def _post_fork(arbiter: Any, worker: Any) -> None:
+    gthread.TConn = TimedConnection
+
+
+def _post_worker_init(worker: Any) -> None:
+    threading.Thread(target=_sweep_hourly, args=(worker.wsgi,), name="sweep", daemon=True).start()
+
+
+def _sweep_hourly(app: Any) -> None:
+    """Sweep once an hour, in whichever worker of whichever machine holds the lease."""
+    holder, pause = new_holder(), threading.Event()
+    while not pause.wait(SWEEP_LOOK_SECONDS):
+        with app.app_context():
+            try:
+                sweep = services().sweep
+                if sweep.take_lease(holder):
+                    sweep.run()
+                    sweep.note_swept()
+            except VaultError as error:
+                log.error("the sweep did not run: %s", error)
+
+
+def run(settings: Settings) -> None:
+    """Serve until told to stop."""
+    Server(settings).run()

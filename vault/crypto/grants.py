@@ -1,0 +1,71 @@
+"""Grants: a DEK wrapped for one reader, and the owner's signature that he meant it.
+
+The label pins the wrap to document, version, reader and his key (W1, W2); the signature pins epoch,
+permission and expiry (W5, W6). The signed manifest pins the DEK itself (W4): a wrap by a stranger opens
+nothing that verifies.
+"""
+
+from datetime import datetime
+
+from vault.crypto.encoding import enc
+from vault.crypto.keypairs import PrivateKeys, PublicKeys
+from vault.crypto.purposes import DEK_WRAP, GRANT
+from vault.errors import Unreadable
+
+
+def wrap_dek(
+    public: PublicKeys, dek: bytes, *, document: bytes, version: bytes, reader: bytes, key_version: int
+) -> bytes:
+    """Wrap a DEK for a reader whose keys were compared with the contact just before."""
+    if len(dek) != 32:
+        raise ValueError("a DEK is 32 bytes")
+    return public.wrap(enc(DEK_WRAP, document, version, reader, key_version, public.fingerprint), dek)
+
+
+def unwrap_dek(
+    private: PrivateKeys, wrapped: bytes, *, document: bytes, version: bytes, reader: bytes, key_version: int
+) -> bytes:
+    """Open one's own grant. A wrap for somebody else, another version or another key raises Unreadable."""
+    label = enc(DEK_WRAP, document, version, reader, key_version, private.public.fingerprint)
+    dek = private.unwrap(label, wrapped)
+    if len(dek) != 32:
+        raise Unreadable("a DEK of the wrong size")
+    return dek
+
+
+def sign_grant(
+    private: PrivateKeys,
+    *,
+    document: bytes,
+    version: bytes,
+    epoch: int,
+    granter: bytes,
+    granter_key_version: int,
+    reader: bytes,
+    permission: str,
+    expires_at: datetime | None,
+) -> bytes:
+    """Sign that `reader` may read this version, until `expires_at`, while the document's epoch is `epoch`."""
+    return private.sign(
+        enc(GRANT, document, version, epoch, granter, granter_key_version, reader, permission, expires_at)
+    )
+
+
+def verify_grant(
+    public: PublicKeys,
+    signature: bytes,
+    *,
+    document: bytes,
+    version: bytes,
+    epoch: int,
+    granter: bytes,
+    granter_key_version: int,
+    reader: bytes,
+    permission: str,
+    expires_at: datetime | None,
+) -> None:
+    """Raise Unreadable unless the granter signed exactly this grant. Expiry itself is the caller's question."""
+    public.verify(
+        enc(GRANT, document, version, epoch, granter, granter_key_version, reader, permission, expires_at),
+        signature,
+    )

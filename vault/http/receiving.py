@@ -1,0 +1,235 @@
+"""Receive bodies: form uploads through a push parser, raw bodies as they come. Nothing is ever spooled.
+
+A view that takes files calls ``receive_form`` or ``receive_raw`` and touches neither ``request.form`` nor
+``request.files``. Everywhere else the request class refuses files, so that no route can write plaintext to disk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import IO, Any
+
+from flask import Request, g, request
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+
+from vault.errors import BadInput, BrokenOff, TooLarge
+from vault.http.identity import check_csrf, current_account
+from vault.services.unlocked import UnlockedAccount
+from vault.wiring import services
+
+READ_BYTES = 2**20
+FIELD_BYTES = 2**16
+FIELDS = 2000
+OVERHEAD_BYTES = 2**20
+DRAIN_SECONDS = 2.0
+
+
+class VaultRequest(Request):
+    """A request that refuses files in forms, so that nothing is written to a temporary file."""
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        raise BadRequest("This address takes no files.")
+
+
+class _Part:
+    """One part of a form that is being received; ``read`` gives its bytes as they come."""
+
+    def __init__(self, segment: MultipartSegment, events: Iterator[Any]) -> None:
+        self.name = segment.name
+        self.filename = segment.filename
+        self.content_type = segment.content_type if segment.filename is not None else None
+        self._events = events
+        self._kept: memoryview = memoryview(b"")
+        self._ended = False
+
+    def read(self, size: int) -> memoryview:
+        """Return at most ``size`` bytes, and nothing at the end of the part."""
+        if not self._kept and not self._ended:
+            event = next(self._events, None)
+            if event is None:
+                self._ended = True
+            else:
+                self._kept = memoryview(event)
+        given, self._kept = self._kept[:size], self._kept[size:]
+        return given
+
+    def text(self) -> str:
+        """Return a field's whole value; raises ``BadInput`` when it is too long or not UTF-8."""
+        value = bytearray()
+        while piece := self.read(FIELD_BYTES):
+            value += piece
+            if len(value) > FIELD_BYTES:
+                raise BadInput(self.name, "This field is too long.")
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise BadInput(self.name, "This field is not UTF-8 text.") from error
+
+
+def _boundary() -> str:
+    if request.mimetype != "multipart/form-data":
+        raise UnsupportedMediaType("Send the form as multipart/form-data.")
+    boundary = request.mimetype_params.get("boundary", "")
+    if not 1 <= len(boundary) <= 200:
+        raise BadInput("file", "The form has no usable boundary.")
+    return boundary
+
+
+def _events(parser: PushMultipartParser) -> Iterator[Any]:
+    """Give what the parser finds, until the body's announced end: gunicorn shows a cut body as an ordinary end."""
+    received = 0
+    try:
+        while chunk := request.stream.read(READ_BYTES):
+            received += len(chunk)
+            yield from parser.parse(chunk)
+    except MultipartError as error:
+        raise BadInput("file", f"The form is malformed: {error}") from error
+    except RequestEntityTooLarge as error:
+        raise TooLarge(services().uploads.largest) from error
+    try:
+        parser.close()
+    except MultipartError as error:
+        raise BrokenOff from error
+    if request.content_length is not None and received < request.content_length:
+        raise BrokenOff
+
+
+def _parts() -> Iterator[_Part]:
+    """Give the parts of the form one after another; one must be read to its end before the next."""
+    parser = PushMultipartParser(_boundary(), max_segment_count=FIELDS, strict=True)
+    events = _events(parser)
+    for event in events:
+        if isinstance(event, MultipartSegment):
+            part = _Part(event, events)
+            yield part
+            while part.read(READ_BYTES):
+                pass
+
+
+def _allow(limit: int) -> None:
+    """Refuse a body that is announced as too large before reading it, and let a large one in."""
+    announced = request.content_length
+    if announced is not None and announced > limit:
+        g.drain_body = True
+        raise TooLarge(limit)
+    request.max_content_length = limit + 1
+
+
+def receive_form(document_id: bytes | None = None) -> list[bytes]:
+    """Receive a multipart form with any number of files; return the ids of the documents, in order.
+
+    The session is checked before the first read, the CSRF token before the first byte of a file: a file that comes
+    before a valid token ends the request and stores nothing. With ``document_id`` the one file becomes a new version.
+    """
+    account = current_account()
+    uploads = services().uploads
+    if document_id is not None:
+        uploads.may_replace(account, document_id)
+    _allow(uploads.largest + OVERHEAD_BYTES)
+    form = _Form(account, document_id)
+    g.drain_body = True
+    for part in _parts():
+        if part.filename is None:
+            form.take_field(part)
+        elif part.filename or part.read(1):
+            form.take_file(part)
+    g.drain_body = False
+    if not form.stored:
+        form.check_token()
+        raise BadInput("file", "Choose a file.")
+    return form.stored
+
+
+class _Form:
+    """What has come of a form so far."""
+
+    def __init__(self, account: UnlockedAccount, document_id: bytes | None) -> None:
+        self._account = account
+        self._document_id = document_id
+        self._token: str | None = None
+        self._usernames: list[str] = []
+        self._recipients: tuple[bytes, ...] | None = None
+        self._name: str | None = None
+        self.stored: list[bytes] = []
+
+    def take_field(self, part: _Part) -> None:
+        if part.name == "csrf_token":
+            self._token = part.text()
+        elif part.name == "recipients":
+            if self._recipients is not None:
+                raise BadInput("recipients", "Name the people before the first file.")
+            self._usernames += part.text().replace(",", " ").split()
+        elif part.name == "name":
+            self._name = part.text() or None
+        else:
+            part.text()
+
+    def check_token(self) -> None:
+        check_csrf(self._token)
+
+    def take_file(self, part: _Part) -> None:
+        if self._recipients is None:
+            self.check_token()
+            self._recipients = services().uploads.resolve(self._account, self._usernames)
+        if self._document_id is not None and self.stored:
+            raise BadInput("file", "A new version is one file.")
+        stored = services().uploads.receive(
+            self._account,
+            part.read,
+            name=self._name or part.filename or None,
+            media_type=part.content_type,
+            recipients=self._recipients,
+            document_id=self._document_id,
+        )
+        self._name = None
+        self.stored.append(stored)
+
+
+def receive_raw(document_id: bytes | None = None) -> bytes:
+    """Receive the body itself as one file, named by ``?name=``, shared with each ``?recipients=``; return its id."""
+    account = current_account()
+    check_csrf()
+    uploads = services().uploads
+    if document_id is not None:
+        uploads.may_replace(account, document_id)
+    _allow(uploads.largest)
+    usernames = " ".join(request.args.getlist("recipients")).replace(",", " ").split()
+    recipients = uploads.resolve(account, usernames)
+    g.drain_body = True
+    stored = uploads.receive(
+        account,
+        _read_body,
+        name=request.args.get("name") or None,
+        media_type=request.content_type,
+        length=request.content_length,
+        recipients=recipients,
+        document_id=document_id,
+    )
+    g.drain_body = False
+    return stored
+
+
+def _read_body(size: int) -> bytes:
+    try:
+        read: bytes = request.stream.read(size)
+    except RequestEntityTooLarge:
+        raise TooLarge(services().uploads.largest) from None
+    return read
+
+
+def drain(stream: IO[bytes]) -> None:
+    """Read on for at most two seconds after an early refusal, so that a browser shows the answer, then let go."""
+    until = time.monotonic() + DRAIN_SECONDS
+    try:
+        while time.monotonic() < until and stream.read(READ_BYTES):
+            pass
+    except OSError:
+        return

@@ -1,0 +1,331 @@
+"""The one gate: every document is loaded, and every version opened, here.
+
+``find`` decides who may do what from verified rows; a stranger learns nothing (404), a reader who wants more than
+reading is told so (403). ``open`` then proves by cryptography that the version is the one that its owner signed, that
+this reader was granted it, and that it is not older than what the reader remembers. Whoever passes ``find`` by an
+error in code still holds no key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from vault.crypto.grants import unwrap_dek, verify_grant
+from vault.crypto.keypairs import PublicKeys
+from vault.crypto.manifests import IndexEntry, Manifest, etag, open_manifest, verify_version
+from vault.crypto.masterkey import MasterKeys
+from vault.crypto.randomness import new_id
+from vault.errors import Busy, Conflict, Forbidden, KeyChanged, NotFound, Unreadable
+from vault.models import Document, DocumentIndex, DocumentVersion, SharedKeyRegistry
+from vault.services import clock
+from vault.services.audit import Event
+from vault.services.contacts import Contacts, Person
+from vault.services.seals import touched
+from vault.services.transactions import Transactions
+from vault.services.unlocked import UnlockedAccount
+
+log = structlog.get_logger("vault.access")
+
+OWNER = "owner"
+READ = "read"
+
+
+class Need(Enum):
+    """What the caller wants to do with a document; see the access matrix."""
+
+    READ = "read"
+    OWN = "own"
+
+
+@dataclass(eq=False)
+class Held:
+    """A document that this account may read, with its own grant on the current version."""
+
+    document: Document
+    grant: SharedKeyRegistry
+    is_owner: bool
+
+
+@dataclass(eq=False)
+class OpenVersion:
+    """A version whose signatures fit, with its manifest and the key that opened it."""
+
+    document_id: bytes
+    version_id: bytes
+    manifest: Manifest
+    parts_digest: bytes
+    epoch: int
+    owner: Person
+    dek: bytes = field(repr=False)
+    entry: IndexEntry = field(repr=False)
+    remembered: bool = True
+
+    @property
+    def etag(self) -> str:
+        return etag(self.dek, version=self.version_id, revision=self.manifest.revision)
+
+
+class Gate:
+    """Load documents for an account, and open them."""
+
+    def __init__(self, master: MasterKeys, contacts: Contacts) -> None:
+        self._master = master
+        self._contacts = contacts
+
+    def find(
+        self,
+        session: Session,
+        account: UnlockedAccount,
+        document_id: bytes,
+        need: Need,
+        *,
+        lock: bool = False,
+    ) -> Held:
+        """Load a document and this account's grant on it.
+
+        Raises ``NotFound`` for whoever holds no live grant, administrator or not, and ``Forbidden`` when a reader
+        wants what only the owner may. ``lock`` takes the row for a change.
+        """
+        document = session.get(Document, document_id, with_for_update=True if lock else None)
+        if document is None:
+            raise NotFound
+        grant = session.scalar(
+            select(SharedKeyRegistry).where(
+                SharedKeyRegistry.version_id == document.version_id,
+                SharedKeyRegistry.reader_id == account.user_id,
+            )
+        )
+        if grant is None or grant.document_id != document.id:
+            raise NotFound
+        if grant.expires_at is not None and grant.expires_at <= clock.now():
+            raise NotFound
+        is_owner = document.owner_id == account.user_id and grant.permission == OWNER
+        if need is Need.OWN and not is_owner:
+            raise Forbidden
+        return Held(document, grant, is_owner)
+
+    def open(self, session: Session, account: UnlockedAccount, held: Held) -> OpenVersion:
+        """Open the current version; raises ``Unreadable`` or ``KeyChanged``."""
+        document = held.document
+        version = session.get(DocumentVersion, document.version_id)
+        if version is None:
+            raise Unreadable("version:missing", "document", document.id)
+        same = version.number == document.number and version.revision == document.revision
+        if not same or version.epoch != document.epoch:
+            raise Unreadable("version:row", "document", document.id)
+        opened = self._open(session, account, held, version, held.grant)
+        opened.remembered = self._compare_memory(session, account, opened)
+        return opened
+
+    def open_older(
+        self, session: Session, account: UnlockedAccount, held: Held, version_id: bytes
+    ) -> OpenVersion:
+        """Open any version of a document as its owner; owner, fingerprint and epoch are compared, the number is not."""
+        version = session.get(DocumentVersion, version_id)
+        if version is None or version.document_id != held.document.id:
+            raise NotFound
+        grant = session.scalar(
+            select(SharedKeyRegistry).where(
+                SharedKeyRegistry.version_id == version_id, SharedKeyRegistry.reader_id == account.user_id
+            )
+        )
+        if grant is None or version.epoch != held.document.epoch:
+            raise Unreadable("version:grant", "document", held.document.id)
+        opened = self._open(session, account, held, version, grant)
+        entry = self.remembered(session, account, held.document.id)
+        if entry is not None and (
+            entry.owner != opened.entry.owner
+            or entry.owner_fingerprint != opened.entry.owner_fingerprint
+            or entry.epoch > opened.epoch
+        ):
+            raise Unreadable("memory:older", "document", held.document.id)
+        return opened
+
+    def owner_of(self, session: Session, account: UnlockedAccount, version: DocumentVersion) -> Person:
+        """Load the owner with the keys that signed; one's own keys come from the unlocked private ones."""
+        if version.owner_id == account.user_id and version.owner_key_version == account.key_version:
+            return Person(
+                account.user_id, account.username, "active", account.key_version, account.private.public
+            )
+        person = self._contacts.person(session, version.owner_id)
+        if person.key_version != version.owner_key_version:
+            raise Unreadable("version:owner-key", "document", version.document_id)
+        return person
+
+    def _open(
+        self,
+        session: Session,
+        account: UnlockedAccount,
+        held: Held,
+        version: DocumentVersion,
+        grant: SharedKeyRegistry,
+    ) -> OpenVersion:
+        document = held.document
+        fits = (
+            version.document_id == document.id
+            and version.owner_id == document.owner_id
+            and grant.document_id == document.id
+            and grant.version_id == version.id
+            and grant.reader_id == account.user_id
+            and grant.granter_id == document.owner_id
+            and grant.epoch == version.epoch
+            and grant.reader_key_version == account.key_version
+        )
+        if not fits:
+            raise Unreadable("version:rows", "document", document.id)
+        owner = self.owner_of(session, account, version)
+        if owner.id != account.user_id:
+            self._contacts.compare(session, account, owner)
+        check_signatures(owner.public, version, grant)
+        dek = unwrap_dek(
+            account.private,
+            grant.wrapped_dek,
+            document=document.id,
+            version=version.id,
+            reader=account.user_id,
+            key_version=grant.reader_key_version,
+        )
+        manifest = open_manifest(
+            dek, version.sealed_manifest, document=document.id, version=version.id, revision=version.revision
+        )
+        agrees = (
+            manifest.number == version.number
+            and manifest.owner == document.owner_id
+            and manifest.owner_fingerprint == owner.public.fingerprint
+            and manifest.parts_digest == version.parts_digest
+        )
+        if not agrees:
+            raise Unreadable("manifest:fields", "document", document.id)
+        entry = entry_of(manifest, version.epoch)
+        return OpenVersion(
+            document.id, version.id, manifest, version.parts_digest, version.epoch, owner, dek, entry
+        )
+
+    def remembered(self, session: Session, account: UnlockedAccount, document_id: bytes) -> IndexEntry | None:
+        """Open what this account remembers of a document."""
+        row = session.scalar(
+            select(DocumentIndex).where(
+                DocumentIndex.reader_id == account.user_id, DocumentIndex.document_id == document_id
+            )
+        )
+        if row is None:
+            return None
+        return account.index_key.open(row.sealed_entry, document=document_id, reader=account.user_id)
+
+    def _compare_memory(self, session: Session, account: UnlockedAccount, opened: OpenVersion) -> bool:
+        """Tell whether the memory is as new as the document; raises ``Unreadable`` when the document is older."""
+        entry = self.remembered(session, account, opened.document_id)
+        if entry is None:
+            return False
+        return compare_entry(entry, opened.entry, opened.document_id)
+
+    def remember_soon(
+        self, transactions: Transactions, account: UnlockedAccount, opened: Sequence[OpenVersion]
+    ) -> None:
+        """Write what the account remembers of versions just opened, and of their owners; never in the way of a read.
+
+        Entries are only ever raised; a database that is busy now is asked again by the next read.
+        """
+        if all(version.remembered for version in opened):
+            return
+
+        def work(session: Session) -> None:
+            for version in opened:
+                if _wants(session, version):
+                    put_entry(session, account, version.document_id, version.entry)
+                    if version.owner.id != account.user_id:
+                        self._contacts.meet(session, account, version.owner)
+                        session.flush()
+            if touched(session):
+                transactions.record(Event("contact", account.user_id, "user", account.user_id))
+
+        try:
+            transactions.writing(work, account.user_id)
+        except (Busy, Conflict, KeyChanged, Unreadable) as error:
+            log.info("index_not_written", error=type(error).__name__)
+
+
+def _wants(session: Session, version: OpenVersion) -> bool:
+    return not version.remembered and session.get(Document, version.document_id) is not None
+
+
+def check_signatures(owner: PublicKeys, version: DocumentVersion, grant: SharedKeyRegistry) -> None:
+    """Check that the owner signed this version and this grant; raises ``Unreadable``."""
+    verify_version(
+        owner,
+        version.signature,
+        document=version.document_id,
+        version=version.id,
+        number=version.number,
+        revision=version.revision,
+        epoch=version.epoch,
+        owner=version.owner_id,
+        owner_key_version=version.owner_key_version,
+        origin=version.origin,
+        sealed_manifest=version.sealed_manifest,
+        parts_digest=version.parts_digest,
+    )
+    verify_grant(
+        owner,
+        grant.signature,
+        document=grant.document_id,
+        version=grant.version_id,
+        epoch=grant.epoch,
+        granter=grant.granter_id,
+        granter_key_version=grant.granter_key_version,
+        reader=grant.reader_id,
+        permission=grant.permission,
+        expires_at=grant.expires_at,
+    )
+
+
+def entry_of(manifest: Manifest, epoch: int) -> IndexEntry:
+    """Make the index entry that remembers this manifest."""
+    return IndexEntry(
+        owner=manifest.owner,
+        owner_fingerprint=manifest.owner_fingerprint,
+        number=manifest.number,
+        revision=manifest.revision,
+        epoch=epoch,
+        name=manifest.name,
+        path=manifest.path,
+        media_type=manifest.media_type,
+        size=manifest.size,
+    )
+
+
+def compare_entry(known: IndexEntry, shown: IndexEntry, document_id: bytes) -> bool:
+    """Tell whether memory and document agree; raises ``Unreadable`` when the document is not what was remembered."""
+    if known.owner != shown.owner or known.owner_fingerprint != shown.owner_fingerprint:
+        raise Unreadable("memory:owner", "document", document_id)
+    if (shown.number, shown.revision) < (known.number, known.revision) or shown.epoch < known.epoch:
+        raise Unreadable("memory:rollback", "document", document_id)
+    if (shown.number, shown.revision) == (known.number, known.revision) and shown.name != known.name:
+        raise Unreadable("memory:name", "document", document_id)
+    return known == shown
+
+
+def put_entry(session: Session, account: UnlockedAccount, document_id: bytes, entry: IndexEntry) -> None:
+    """Write or raise the account's own index entry; a lower one than the present is left out."""
+    row = session.scalar(
+        select(DocumentIndex).where(
+            DocumentIndex.reader_id == account.user_id, DocumentIndex.document_id == document_id
+        )
+    )
+    sealed = account.index_key.seal(entry, document=document_id, reader=account.user_id)
+    if row is None:
+        session.add(
+            DocumentIndex(
+                id=new_id(), document_id=document_id, reader_id=account.user_id, sealed_entry=sealed
+            )
+        )
+        return
+    known = account.index_key.open(row.sealed_entry, document=document_id, reader=account.user_id)
+    if (known.number, known.revision, known.epoch) < (entry.number, entry.revision, entry.epoch):
+        row.sealed_entry = sealed

@@ -1,0 +1,132 @@
+"""The directory of public keys, and what each person remembers of the others.
+
+A public key counts only when the directory's HMAC over user, version and fingerprint fits (attack K2), and when the
+fingerprint is the one that the asking person met first: a contact, sealed under his own account key, which nobody
+with the database and the master key can rewrite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from vault.crypto.accounts import check_directory_mac, open_contact, seal_contact
+from vault.crypto.keypairs import PublicKeys
+from vault.crypto.masterkey import MasterKeys
+from vault.crypto.randomness import new_id
+from vault.errors import KeyChanged, Unreadable
+from vault.models import Contact, User, UserKey
+from vault.services import clock
+from vault.services.unlocked import UnlockedAccount
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """A user together with a public key of his that the directory vouches for."""
+
+    id: bytes
+    username: str
+    state: str
+    key_version: int
+    public: PublicKeys
+
+
+def verified_public(master: MasterKeys, key: UserKey) -> PublicKeys:
+    """Build the public keys of a row; raises ``Unreadable`` when the directory does not vouch for them."""
+    public = PublicKeys(key.wrap_public, key.sign_public)
+    if public.fingerprint != key.fingerprint:
+        raise Unreadable("directory:fingerprint", "user", key.user_id)
+    check_directory_mac(
+        master,
+        key.directory_key_id,
+        key.directory_mac,
+        user=key.user_id,
+        key_version=key.version,
+        fingerprint=key.fingerprint,
+    )
+    return public
+
+
+class Contacts:
+    """Look people up, and compare their fingerprints with the remembered ones."""
+
+    def __init__(self, master: MasterKeys) -> None:
+        self._master = master
+
+    def people(self, session: Session, user_ids: set[bytes]) -> dict[bytes, Person]:
+        """Load the current keys of these users; raises ``Unreadable`` for one that the directory does not vouch for."""
+        found: dict[bytes, Person] = {}
+        ids = sorted(user_ids)
+        for start in range(0, len(ids), 500):
+            statement = (
+                select(User, UserKey)
+                .join(UserKey, (UserKey.user_id == User.id) & (UserKey.version == User.key_version))
+                .where(User.id.in_(ids[start : start + 500]))
+            )
+            for user, key in session.execute(statement):
+                public = verified_public(self._master, key)
+                found[user.id] = Person(user.id, user.username, user.state, key.version, public)
+        if len(found) != len(user_ids):
+            raise Unreadable("directory:missing")
+        return found
+
+    def person(self, session: Session, user_id: bytes) -> Person:
+        """Load one user's current keys."""
+        return self.people(session, {user_id})[user_id]
+
+    def public_at(self, session: Session, user_id: bytes, key_version: int) -> PublicKeys:
+        """Load the keys that a user had at ``key_version``; raises ``Unreadable`` when there are none."""
+        key = session.scalar(
+            select(UserKey).where(UserKey.user_id == user_id, UserKey.version == key_version)
+        )
+        if key is None:
+            raise Unreadable("directory:version", "user", user_id)
+        return verified_public(self._master, key)
+
+    def usernames(self, session: Session, user_ids: set[bytes]) -> dict[bytes, str]:
+        """Name these users, for lists."""
+        names: dict[bytes, str] = {}
+        ids = sorted(user_ids)
+        for start in range(0, len(ids), 500):
+            for user in session.scalars(select(User).where(User.id.in_(ids[start : start + 500]))):
+                names[user.id] = user.username
+        return names
+
+    def remembered(self, session: Session, account: UnlockedAccount, other: bytes) -> bytes | None:
+        """Return the fingerprint of ``other`` as this account first met it, or ``None`` when they never met."""
+        contact = session.scalar(
+            select(Contact).where(Contact.user_id == account.user_id, Contact.other_id == other)
+        )
+        if contact is None:
+            return None
+        return open_contact(
+            account.account_key, contact.sealed_fingerprint, user=account.user_id, other=other
+        )
+
+    def meet(self, session: Session, account: UnlockedAccount, person: Person) -> None:
+        """Compare a person's fingerprint with the remembered one, or remember it when it is the first.
+
+        Raises ``KeyChanged`` when they differ. The caller is in a writing transaction.
+        """
+        if not self.compare(session, account, person):
+            sealed = seal_contact(
+                account.account_key, person.public.fingerprint, user=account.user_id, other=person.id
+            )
+            session.add(
+                Contact(
+                    id=new_id(),
+                    user_id=account.user_id,
+                    other_id=person.id,
+                    sealed_fingerprint=sealed,
+                    created_at=clock.now(),
+                )
+            )
+
+    def compare(self, session: Session, account: UnlockedAccount, person: Person) -> bool:
+        """Tell whether the person was met before; raises ``KeyChanged`` when the fingerprint is another one."""
+        known = self.remembered(session, account, person.id)
+        if known is not None and known != person.public.fingerprint:
+            raise KeyChanged(person.username)
+        return known is not None

@@ -1,0 +1,341 @@
+"""Documents: one document's page, rename, versions, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from vault.crypto.manifests import IndexEntry, decode_parts, seal_manifest, sign_version
+from vault.crypto.passphrase import fingerprint_words
+from vault.crypto.randomness import new_id
+from vault.errors import NotFound, PreconditionFailed
+from vault.models import (
+    Document,
+    DocumentIndex,
+    DocumentVersion,
+    PartList,
+    SharedKeyRegistry,
+    Tombstone,
+    User,
+    Work,
+)
+from vault.services import clock, names
+from vault.services.access import Gate, Held, Need, OpenVersion, entry_of, put_entry
+from vault.services.audit import Event
+from vault.services.contacts import Contacts
+from vault.services.transactions import Transactions
+from vault.services.unlocked import UnlockedAccount
+
+
+@dataclass(frozen=True)
+class DocumentRow:
+    """A line of a list; not ``readable``, and empty, where a seal, a signature or the memory does not fit."""
+
+    id: bytes
+    name: str
+    path: tuple[str, ...]
+    media_type: str
+    size: int
+    owner: str
+    is_owner: bool
+    date: datetime
+    shared_at: datetime
+    expires_at: datetime | None
+    readers: int
+    is_new: bool
+    readable: bool = True
+
+
+@dataclass(frozen=True)
+class ReaderView:
+    """Somebody who may read a document; ``fingerprint_words`` is empty where his key is not vouched for."""
+
+    username: str
+    is_owner: bool
+    is_self: bool
+    since: datetime
+    expires_at: datetime | None
+    fingerprint_words: str
+
+
+@dataclass(frozen=True)
+class DocumentView(DocumentRow):
+    version_id: bytes = b""
+    number: int = 1
+    revision: int = 0
+    etag: str = ""
+    sha256: str | None = None
+    created_at: datetime | None = None
+    may_edit: bool = False
+    readers_list: tuple[ReaderView, ...] = ()
+    owner_fingerprint_words: str = ""
+
+
+@dataclass(frozen=True)
+class VersionView:
+    id: bytes
+    number: int
+    revision: int
+    name: str
+    size: int
+    created_at: datetime
+    is_current: bool
+
+
+class Documents:
+    """List, show, rename and delete documents."""
+
+    def __init__(self, transactions: Transactions, gate: Gate, contacts: Contacts) -> None:
+        self._transactions = transactions
+        self._gate = gate
+        self._contacts = contacts
+
+    def view(self, account: UnlockedAccount, document_id: bytes) -> DocumentView:
+        """Show one document to its owner or a reader: what it is, who may read it, and whose key counts."""
+        with self._transactions.reading(account.user_id, ("document", document_id)) as session:
+            held = self._gate.find(session, account, document_id, Need.READ)
+            opened = self._gate.open(session, account, held)
+            view = self._view(session, account, held, opened)
+        self._gate.remember_soon(self._transactions, account, [opened])
+        return view
+
+    def _view(
+        self, session: Session, account: UnlockedAccount, held: Held, opened: OpenVersion
+    ) -> DocumentView:
+        usernames = {opened.owner.id: opened.owner.username}
+        row = row_of(held.document, held.grant, opened.entry, account, usernames)
+        readers = tuple(self._readers(session, account, held, opened))
+        return DocumentView(
+            **row.__dict__,
+            version_id=opened.version_id,
+            number=opened.manifest.number,
+            revision=opened.manifest.revision,
+            etag=opened.etag,
+            sha256=opened.manifest.sha256.hex() if opened.manifest.sha256 else None,
+            created_at=held.document.created_at,
+            may_edit=held.is_owner,
+            readers_list=readers,
+            owner_fingerprint_words=fingerprint_words(opened.owner.public.fingerprint),
+        )
+
+    def _readers(
+        self, session: Session, account: UnlockedAccount, held: Held, opened: OpenVersion
+    ) -> list[ReaderView]:
+        """List who may read: all of them for the owner, the owner and oneself for a reader."""
+        grants = [held.grant]
+        if held.is_owner:
+            grants = list(
+                session.scalars(
+                    select(SharedKeyRegistry).where(SharedKeyRegistry.version_id == held.document.version_id)
+                )
+            )
+        people = self._contacts.people(
+            session, {grant.reader_id for grant in grants} | {held.document.owner_id}
+        )
+        views = [
+            ReaderView(
+                people[grant.reader_id].username,
+                grant.reader_id == held.document.owner_id,
+                grant.reader_id == account.user_id,
+                grant.since,
+                grant.expires_at,
+                fingerprint_words(people[grant.reader_id].public.fingerprint),
+            )
+            for grant in grants
+        ]
+        if not held.is_owner:
+            owner = people[held.document.owner_id]
+            views.append(
+                ReaderView(
+                    owner.username,
+                    True,
+                    False,
+                    held.document.created_at,
+                    None,
+                    fingerprint_words(owner.public.fingerprint),
+                )
+            )
+        return sorted(views, key=lambda view: (not view.is_owner, view.username))
+
+    def readers(self, account: UnlockedAccount, document_id: bytes) -> tuple[ReaderView, ...]:
+        """List everybody who may read; the owner only."""
+        with self._transactions.reading(account.user_id, ("document", document_id)) as session:
+            held = self._gate.find(session, account, document_id, Need.OWN)
+            return tuple(self._readers(session, account, held, self._gate.open(session, account, held)))
+
+    def versions(self, account: UnlockedAccount, document_id: bytes) -> list[VersionView]:
+        """List all versions, newest first; the owner only."""
+        with self._transactions.reading(account.user_id, ("document", document_id)) as session:
+            held = self._gate.find(session, account, document_id, Need.OWN)
+            rows = session.scalars(
+                select(DocumentVersion)
+                .where(DocumentVersion.document_id == document_id)
+                .order_by(DocumentVersion.number.desc())
+            ).all()
+            views = []
+            for row in rows:
+                opened = self._gate.open_older(session, account, held, row.id)
+                views.append(
+                    VersionView(
+                        row.id,
+                        row.number,
+                        row.revision,
+                        opened.manifest.name,
+                        opened.manifest.size,
+                        row.created_at,
+                        row.id == held.document.version_id,
+                    )
+                )
+            return views
+
+    def document_of(self, account: UnlockedAccount, version_id: bytes) -> bytes:
+        """Return the document that a version belongs to; the right to it is checked when it is opened."""
+        with self._transactions.reading(account.user_id) as session:
+            version = session.get(DocumentVersion, version_id)
+            if version is None:
+                raise NotFound
+            return version.document_id
+
+    def rename(
+        self,
+        account: UnlockedAccount,
+        document_id: bytes,
+        name: str | None = None,
+        *,
+        path: tuple[str, ...] | None = None,
+        etag: str | None = None,
+    ) -> None:
+        """Give the current version another name or folder: a new manifest, revision + 1, sealed and signed.
+
+        ``etag`` is what the caller last saw; raises ``PreconditionFailed`` when it is not the current one.
+        """
+        new_name = names.check_name(name) if name is not None else None
+        new_path = names.check_path(path) if path is not None else None
+
+        def work(session: Session) -> None:
+            held = self._gate.find(session, account, document_id, Need.OWN, lock=True)
+            opened = self._gate.open(session, account, held)
+            if etag is not None and etag != opened.etag:
+                raise PreconditionFailed
+            manifest = opened.manifest._replace(
+                revision=opened.manifest.revision + 1,
+                name=new_name if new_name is not None else opened.manifest.name,
+                path=new_path if new_path is not None else opened.manifest.path,
+            )
+            version = session.get_one(DocumentVersion, opened.version_id)
+            version.revision = held.document.revision = manifest.revision
+            version.sealed_manifest = seal_manifest(opened.dek, manifest)
+            version.signature = signed(account, version)
+            put_entry(session, account, document_id, entry_of(manifest, opened.epoch))
+            self._transactions.record(Event("rename", account.user_id, "document", document_id))
+
+        self._transactions.writing(work, account.user_id, ("document", document_id))
+
+    def delete(self, account: UnlockedAccount, document_ids: Sequence[bytes]) -> None:
+        """Delete documents with all their versions: all of them or, when one may not be deleted, none.
+
+        Rows go and tombstones come in one transaction; the blobs follow when the tombstones are executed.
+        """
+
+        def work(session: Session) -> None:
+            for document_id in document_ids:
+                self._delete_one(session, account, document_id)
+
+        self._transactions.writing(work, account.user_id, _about(document_ids))
+
+    def _delete_one(self, session: Session, account: UnlockedAccount, document_id: bytes) -> None:
+        self._gate.find(session, account, document_id, Need.OWN, lock=True)
+        document = session.get_one(Document, document_id)
+        versions = session.scalars(
+            select(DocumentVersion).where(DocumentVersion.document_id == document_id)
+        ).all()
+        stored = 0
+        for version in versions:
+            parts = session.get_one(PartList, version.id)
+            bury(session, {part.segment for part in decode_parts(parts.parts)})
+            stored += version.stored_bytes
+            session.delete(parts)
+        for model in (SharedKeyRegistry, DocumentIndex, Work):
+            for row in session.scalars(select(model).where(model.document_id == document_id)):
+                session.delete(row)
+        session.flush()
+        for version in versions:
+            session.delete(version)
+        session.flush()
+        session.delete(document)
+        owner = session.scalars(select(User).where(User.id == account.user_id).with_for_update()).one()
+        owner.stored_bytes -= stored
+        owner.documents -= 1
+        self._transactions.record(Event("delete", account.user_id, "document", document_id))
+
+    def count(self) -> int:
+        """Count all documents, for the operator; decides nothing."""
+        with self._transactions.reading() as session:
+            statement = (
+                select(func.count())
+                .select_from(Document)
+                .execution_options(unverified="a figure for a report")
+            )
+            return session.scalar(statement) or 0
+
+
+def bury(session: Session, segments: set[bytes], destroy_after: datetime | None = None) -> None:
+    """Order the destruction of these segments; the blobs go when the order is executed, never before the commit."""
+    made = clock.now()
+    for segment in sorted(segments):
+        session.add(
+            Tombstone(
+                id=new_id(),
+                segment_id=segment,
+                stored_bytes=None,
+                created_at=made,
+                destroy_after=destroy_after or made,
+            )
+        )
+
+
+def signed(account: UnlockedAccount, version: DocumentVersion) -> bytes:
+    """Sign a version's row as it stands, as its owner."""
+    return sign_version(
+        account.private,
+        document=version.document_id,
+        version=version.id,
+        number=version.number,
+        revision=version.revision,
+        epoch=version.epoch,
+        owner=version.owner_id,
+        owner_key_version=version.owner_key_version,
+        origin=version.origin,
+        sealed_manifest=version.sealed_manifest,
+        parts_digest=version.parts_digest,
+    )
+
+
+def _about(document_ids: Sequence[bytes]) -> tuple[str, bytes] | None:
+    return ("document", document_ids[0]) if len(document_ids) == 1 else None
+
+
+def row_of(
+    document: Any, grant: Any, entry: IndexEntry, account: UnlockedAccount, usernames: dict[bytes, str]
+) -> DocumentRow:
+    seen = account.previous_visit_at
+    is_owner = document.owner_id == account.user_id
+    return DocumentRow(
+        document.id,
+        entry.name,
+        entry.path,
+        entry.media_type,
+        entry.size,
+        usernames.get(document.owner_id, "?"),
+        is_owner,
+        grant.came_at,
+        grant.since,
+        grant.expires_at,
+        document.readers,
+        not is_owner and (seen is None or grant.came_at > seen),
+    )

@@ -1,0 +1,201 @@
+"""Invitations, and the set-up code that makes the first administrator.
+
+A code is 130 random bits that its receiver types or follows; the database keeps its HMAC. An unknown, used,
+withdrawn and expired code are all ``CodeInvalid``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from vault.crypto.accounts import subject_mac
+from vault.crypto.masterkey import MasterKeys
+from vault.crypto.passphrase import new_code, normalise_code
+from vault.crypto.randomness import new_id
+from vault.errors import BadInput, CodeInvalid, Forbidden, NameTaken, NotFound
+from vault.models import Invitation, User
+from vault.services import clock
+from vault.services.audit import Event
+from vault.services.transactions import Transactions
+from vault.services.unlocked import UnlockedAccount
+from vault.services.usernames import new_username
+
+LIFE = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class CodeView:
+    """What a valid code is good for."""
+
+    kind: str
+    username: str | None
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class InvitationView:
+    id: bytes
+    username: str
+    created_at: datetime
+    expires_at: datetime
+    created_by: str | None
+
+
+@dataclass(frozen=True)
+class Invited:
+    """A new invitation, with the code that is shown this once."""
+
+    invitation: InvitationView
+    code: str = field(repr=False)
+
+
+class Invitations:
+    """Make, list, look up, spend and withdraw codes."""
+
+    def __init__(self, transactions: Transactions, master: MasterKeys) -> None:
+        self._transactions = transactions
+        self._master = master
+
+    def setup_pending(self) -> bool:
+        """Tell whether the vault still waits for its first administrator."""
+        with self._transactions.reading() as session:
+            return not _has_admin(session)
+
+    def make_setup_code(self) -> str:
+        """Make the code for the first administrator; an older one stops working.
+
+        Raises ``Forbidden`` when there is an administrator already.
+        """
+        code = new_code()
+
+        def work(session: Session) -> None:
+            if _has_admin(session):
+                raise Forbidden(
+                    "There is an administrator already. Administrators invite on the page People."
+                )
+            for old in session.scalars(select(Invitation).where(Invitation.kind == "setup")):
+                session.delete(old)
+            row = self._row("setup", None, code, None)
+            session.add(row)
+            self._transactions.record(Event("setup_code", None, "invitation", row.id))
+
+        self._transactions.writing(work)
+        return code
+
+    def _row(self, kind: str, username: str | None, code: str, created_by: bytes | None) -> Invitation:
+        made = clock.now()
+        return Invitation(
+            id=new_id(),
+            kind=kind,
+            username=username,
+            code_mac=subject_mac(self._master, "code", normalise_code(code)),
+            code_key_id=self._master.key_id,
+            created_by=created_by,
+            created_at=made,
+            expires_at=made + LIFE,
+        )
+
+    def _find(self, session: Session, code: str) -> Invitation:
+        macs = [
+            subject_mac(self._master, "code", normalise_code(code), key_id=key_id)
+            for key_id in self._master.key_ids
+        ]
+        found = session.scalar(select(Invitation).where(Invitation.code_mac.in_(macs)))
+        if found is None or found.expires_at <= clock.now():
+            raise CodeInvalid
+        if found.kind == "setup" and _has_admin(session):
+            raise CodeInvalid
+        return found
+
+    def check(self, session: Session, code: str, *, use: bool) -> str:
+        """Return the kind of a valid code; with ``use`` it is spent by this transaction."""
+        found = self._find(session, code)
+        kind = found.kind
+        if use:
+            session.delete(found)
+        return kind
+
+    def look_up(self, code: str) -> CodeView:
+        """Tell what a code is good for, without spending it."""
+        with self._transactions.reading() as session:
+            found = self._find(session, code)
+            return CodeView(found.kind, found.username, found.expires_at)
+
+    def invite(self, account: UnlockedAccount | None, username: str) -> Invited:
+        """Make an invitation for one person, valid 7 days; ``account`` is an administrator, ``None`` the operator."""
+        _require_admin(account)
+        folded = new_username(username)
+        code, actor = new_code(), account.user_id if account else None
+
+        def work(session: Session) -> InvitationView:
+            if session.scalar(select(User).where(User.username == folded)) is not None:
+                raise NameTaken
+            open_ones = session.scalars(select(Invitation).where(Invitation.username == folded)).all()
+            if any(row.expires_at > clock.now() for row in open_ones):
+                raise BadInput("username", "There is an open invitation for this name. Withdraw it first.")
+            row = self._row("invitation", folded, code, actor)
+            session.add(row)
+            self._transactions.record(Event("invite", actor, "invitation", row.id))
+            return InvitationView(
+                row.id, folded, row.created_at, row.expires_at, account.username if account else None
+            )
+
+        return Invited(self._transactions.writing(work, actor), code)
+
+    def list_open(self, account: UnlockedAccount | None) -> list[InvitationView]:
+        """List the invitations that somebody can still use."""
+        _require_admin(account)
+        with self._transactions.reading() as session:
+            rows = session.execute(
+                select(Invitation, User)
+                .outerjoin(User, User.id == Invitation.created_by)
+                .where(Invitation.kind == "invitation", Invitation.expires_at > clock.now())
+                .order_by(Invitation.created_at)
+            ).all()
+            return [
+                InvitationView(
+                    row.id,
+                    row.username or "",
+                    row.created_at,
+                    row.expires_at,
+                    user.username if user else None,
+                )
+                for row, user in rows
+            ]
+
+    def withdraw(self, account: UnlockedAccount | None, invitation_id: bytes) -> None:
+        """Make an invitation's code worthless."""
+        _require_admin(account)
+        actor = account.user_id if account else None
+
+        def work(session: Session) -> None:
+            row = session.get(Invitation, invitation_id)
+            if row is None or row.kind != "invitation":
+                raise NotFound
+            session.delete(row)
+            self._transactions.record(Event("withdraw", actor, "invitation", invitation_id))
+
+        self._transactions.writing(work, actor)
+
+
+def _has_admin(session: Session) -> bool:
+    return session.scalars(select(User).where(User.role == "admin").limit(1)).first() is not None
+
+
+def _require_admin(account: UnlockedAccount | None) -> None:
+    if account is not None and not account.is_admin:
+        raise Forbidden("Only an administrator may do this.")
+
+
+def forget_expired(session: Session, limit: int, record: Transactions) -> int:
+    """Delete at most ``limit`` expired codes; return how many."""
+    rows = session.scalars(select(Invitation).where(Invitation.expires_at <= clock.now()).limit(limit)).all()
+    for row in rows:
+        session.delete(row)
+    if rows:
+        record.record(Event("codes_expired", None, "invitation", rows[0].id))
+    return len(rows)

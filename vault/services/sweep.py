@@ -1,0 +1,136 @@
+"""The sweep: execute tombstones, end what has expired. Nothing else ever destroys a blob.
+
+A blob goes only because a sealed record says so (a tombstone, an expired upload row), never because no row names it:
+a restored older database must not cost the newer documents. The sweep refuses to run while the audit chain does not
+verify. Work is done in batches, so that a kill at any point only leaves the rest to the next sweep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from vault.crypto.randomness import new_id
+from vault.models import Lease, Tombstone, Upload
+from vault.services import audit, clock, invitations, sessions, sharing, throttle
+from vault.services.audit import Event
+from vault.services.documents import bury
+from vault.services.transactions import Transactions
+from vault.storage.protocol import BlobStore
+
+BATCH = 200
+LEASE_ID = b"docvault sweep l"
+LEASE_LIFE = timedelta(minutes=1)
+EVERY = timedelta(hours=1)
+
+
+@dataclass
+class Swept:
+    """What one sweep did, as counts."""
+
+    uploads: int = 0
+    segments: int = 0
+    blobs: int = 0
+    shares: int = 0
+    sessions: int = 0
+    attempts: int = 0
+    codes: int = 0
+
+
+class Sweep:
+    """Execute tombstones and end what has expired."""
+
+    def __init__(self, transactions: Transactions, store: BlobStore, idle: timedelta) -> None:
+        self._transactions = transactions
+        self._store = store
+        self._idle = idle
+
+    def run(self) -> Swept:
+        """Sweep everything that is due; raises ``AuditBroken`` before touching anything when the chain is broken."""
+        with self._transactions.reading() as session:
+            for _ in audit.walk(session):
+                pass
+        swept, record = Swept(), self._transactions
+        swept.uploads = self._all(self._bury_expired_uploads)
+        swept.shares = self._all(lambda session: sharing.end_expired_grants(session, BATCH, record))
+        swept.sessions = self._all(lambda session: sessions.forget_dead_sessions(session, self._idle, BATCH))
+        swept.attempts = self._all(lambda session: throttle.forget_old(session, BATCH))
+        swept.codes = self._all(lambda session: invitations.forget_expired(session, BATCH, record))
+        while self._destroy_some(swept):
+            pass
+        return swept
+
+    def _all(self, step: Callable[[Session], int]) -> int:
+        total = 0
+        while done := self._transactions.writing(step):
+            total += done
+            if done < BATCH:
+                break
+        return total
+
+    def _bury_expired_uploads(self, session: Session) -> int:
+        rows = session.scalars(select(Upload).where(Upload.expires_at <= clock.now()).limit(BATCH)).all()
+        bury(session, {row.id for row in rows})
+        for row in rows:
+            session.delete(row)
+        if rows:
+            self._transactions.record(Event("uploads_expired", None, "upload", rows[0].id))
+        return len(rows)
+
+    def _destroy_some(self, swept: Swept) -> bool:
+        """Destroy the blobs of one batch of due tombstones, then drop the tombstones; tell whether there was any."""
+        with self._transactions.reading() as session:
+            due = session.scalars(
+                select(Tombstone).where(Tombstone.destroy_after <= clock.now()).limit(BATCH)
+            ).all()
+            segments = {row.id: row.segment_id for row in due}
+        for segment in segments.values():
+            doomed = [info.name for info in self._store.list(f"{segment.hex()}/")]
+            self._store.delete(doomed)
+            swept.blobs += len(doomed)
+        if segments:
+            self._transactions.writing(lambda session: self._drop(session, list(segments)))
+        swept.segments += len(segments)
+        return bool(segments)
+
+    def _drop(self, session: Session, tombstones: list[bytes]) -> None:
+        rows = session.scalars(select(Tombstone).where(Tombstone.id.in_(tombstones))).all()
+        for row in rows:
+            session.delete(row)
+        if rows:
+            self._transactions.record(Event("destroyed", None, "tombstone", rows[0].id))
+
+    def take_lease(self, holder: bytes) -> bool:
+        """Take or renew the lease of background work; tell whether ``holder`` has it and a sweep is due."""
+
+        def work(session: Session) -> bool:
+            time = clock.now()
+            lease = session.get(Lease, LEASE_ID, with_for_update=True)
+            if lease is None:
+                session.add(Lease(id=LEASE_ID, holder=holder, expires_at=time + LEASE_LIFE, swept_at=None))
+                return True
+            if lease.holder != holder and lease.expires_at > time:
+                return False
+            lease.holder, lease.expires_at = holder, time + LEASE_LIFE
+            return lease.swept_at is None or lease.swept_at + EVERY <= time
+
+        return self._transactions.writing(work)
+
+    def note_swept(self) -> None:
+        """Remember that a sweep has run, so that the next comes an hour later, whichever worker does it."""
+
+        def work(session: Session) -> None:
+            lease = session.get(Lease, LEASE_ID, with_for_update=True)
+            if lease is not None:
+                lease.swept_at = clock.now()
+
+        self._transactions.writing(work)
+
+
+def new_holder() -> bytes:
+    """Make the id under which a process holds the lease."""
+    return new_id()

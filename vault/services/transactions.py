@@ -1,0 +1,159 @@
+"""Transactions: the one place that begins, retries, commits and gives connections back.
+
+``reading`` ends before a body is streamed, ``writing`` commits the effect together with its audit entries. On
+SQLite a writing transaction begins IMMEDIATE (an upgrade from reading fails at once, whatever the timeout), and
+waits at most ``busy_timeout``. A stale row, a serialization failure or a lost race for a unique key tries the whole
+function again; a database that stays locked or away is ``Busy``.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
+
+from vault.errors import Busy, Conflict, Unreadable
+from vault.services import audit, seals
+from vault.services.audit import Event
+
+T = TypeVar("T")
+
+TRIES = 6
+RETRIED_STATES = {"40001", "40P01"}
+
+log = structlog.get_logger("vault.transactions")
+
+
+class Transactions:
+    """Reading and writing on one session, for one request."""
+
+    def __init__(self, session: Session, request_id: bytes | None = None) -> None:
+        self.session = session
+        self.request_id = request_id
+        self._events: list[Event] = []
+
+    def record(self, event: Event) -> None:
+        """Add an event to the transaction under way; it commits with its effect, or not at all."""
+        self._events.append(event)
+
+    @contextmanager
+    def reading(
+        self, actor: bytes | None = None, about: tuple[str, bytes] | None = None
+    ) -> Iterator[Session]:
+        """Run a block that only reads, then give the connection back to the pool.
+
+        A seal or signature that does not fit is written to the audit chain before ``Unreadable`` goes on.
+        """
+        try:
+            with _translated():
+                yield self.session
+        except Unreadable as unreadable:
+            self.session.close()
+            self.record_unreadable(unreadable, actor, about)
+            raise
+        finally:
+            self.session.close()
+
+    def writing(
+        self, work: Callable[[Session], T], actor: bytes | None = None, about: tuple[str, bytes] | None = None
+    ) -> T:
+        """Run ``work`` in one transaction, append its events, commit; try the whole again when it lost a race.
+
+        ``work`` may run several times: it must load what it needs itself and change nothing outside the database.
+        """
+        try:
+            return self._try_writing(work)
+        except Unreadable as unreadable:
+            self.record_unreadable(unreadable, actor, about)
+            raise
+
+    def _try_writing(self, work: Callable[[Session], T]) -> T:
+        for attempt in range(1, TRIES + 1):
+            try:
+                return self._write_once(work)
+            except (StaleDataError, IntegrityError) as lost:
+                if attempt == TRIES:
+                    raise Conflict from lost
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in RETRIED_STATES or attempt == TRIES:
+                    raise _busy(error) from error
+            time.sleep(_jitter(attempt))
+        raise Conflict
+
+    def _write_once(self, work: Callable[[Session], T]) -> T:
+        session = self.session
+        session.close()
+        seals.forget_touched(session)
+        self._events = []
+        try:
+            with _pool_translated():
+                session.connection(execution_options={"docvault_writing": True})
+            result = work(session)
+            session.flush()
+            if seals.touched(session) and not self._events:
+                raise RuntimeError("a change of tracked rows needs an audit event")
+            if self._events:
+                audit.append(session, self._events, self.request_id)
+            session.commit()
+            audit.tell(self._events)
+            return result
+        finally:
+            self._events = []
+            session.close()
+            seals.forget_touched(session)
+
+    def record_alone(self, event: Event) -> None:
+        """Commit an event that has no effect of its own: a failure, a refusal, the start of a download."""
+        self.writing(lambda session: self.record(event))
+
+    def record_unreadable(
+        self, unreadable: Unreadable, actor: bytes | None, about: tuple[str, bytes] | None = None
+    ) -> None:
+        """Write one ``integrity_failure`` for ``unreadable``, with the reason that the caller is never told."""
+        if unreadable.recorded:
+            return
+        unreadable.recorded = True
+        kind, object_id = about or (unreadable.kind, unreadable.object_id)
+        event = Event("integrity_failure", actor, kind, object_id, succeeded=False, detail=unreadable.reason)
+        try:
+            self._try_writing(lambda session: self.record(event))
+        except (Unreadable, Busy, Conflict):
+            log.error("integrity_failure_not_recorded", object_kind=kind, detail=unreadable.reason)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        with _pool_translated():
+            yield
+    except OperationalError as error:
+        raise _busy(error) from error
+
+
+@contextmanager
+def _pool_translated() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout as error:
+        raise Busy(5) from error
+
+
+def _busy(error: DBAPIError) -> Exception:
+    """Translate a lock held too long or a database that is away; anything else is a defect and stays what it is."""
+    if isinstance(error, OperationalError) or error.connection_invalidated:
+        log.warning("database_busy", error=type(error.orig).__name__)
+        return Busy(5)
+    return error
+
+
+def _jitter(attempt: int) -> float:
+    milliseconds: int = 2 + secrets.randbelow(8)
+    return milliseconds / 1000 * float(2**attempt)

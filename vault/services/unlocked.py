@@ -1,0 +1,72 @@
+"""The unlocked account: proof that its user is logged in, and the only thing that opens a grant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+
+from vault.crypto.accounts import open_private_keys
+from vault.crypto.keypairs import PrivateKeys, PublicKeys
+from vault.crypto.manifests import IndexKey
+from vault.crypto.passphrase import fingerprint_words
+
+
+@dataclass(frozen=True, eq=False)
+class OwnKeys:
+    """One's key row as read and verified; the private halves stay sealed until they are needed."""
+
+    version: int
+    public: PublicKeys
+    sealed_wrap: bytes = field(repr=False)
+    sealed_sign: bytes = field(repr=False)
+
+
+@dataclass(eq=False)
+class UnlockedAccount:
+    """An account whose key is in memory for the length of one request.
+
+    Never store one, never log one: it dies with the request.
+    """
+
+    user_id: bytes
+    username: str
+    is_admin: bool
+    session_id: bytes
+    created_at: datetime
+    expires_at: datetime
+    idle_expires_at: datetime
+    previous_visit_at: datetime | None
+    generation: int
+    account_key: bytes = field(repr=False)
+    secret: bytes = field(repr=False)
+    own: OwnKeys = field(repr=False)
+
+    @cached_property
+    def private(self) -> PrivateKeys:
+        """Open both private keys; raises ``Unreadable`` when they do not belong to the public ones (attack K3)."""
+        return open_private_keys(
+            self.account_key,
+            self.own.sealed_wrap,
+            self.own.sealed_sign,
+            user=self.user_id,
+            key_version=self.own.version,
+            public=self.own.public,
+        )
+
+    @cached_property
+    def index_key(self) -> IndexKey:
+        return IndexKey(self.account_key)
+
+    @property
+    def key_version(self) -> int:
+        return self.own.version
+
+    @property
+    def fingerprint(self) -> bytes:
+        return self.own.public.fingerprint
+
+    @property
+    def fingerprint_words(self) -> str:
+        """One's own fingerprint as six words, to read out to somebody who shares with one."""
+        return fingerprint_words(self.fingerprint)

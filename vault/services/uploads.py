@@ -1,0 +1,547 @@
+"""Uploads: receive a body part by part, seal each part, and commit a document when the whole is durable.
+
+The order is the promise: a sealed upload row, parts durable in the store, one transaction with version, grants and
+audit, then the answer. Cut off anywhere before the commit, nothing is shown and the sweep destroys what the upload
+row names; cut off after it, the document is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, time, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from vault.crypto.grants import sign_grant, wrap_dek
+from vault.crypto.manifests import Manifest, Part, Segment, encode_parts, parts_digest, seal_manifest
+from vault.crypto.parts import TRAILER, blob_name, blob_size, seal_part
+from vault.crypto.randomness import new_id, new_secret
+from vault.errors import BadInput, BrokenOff, Exists, KeyChanged, NotFound, TooLarge, VaultError
+from vault.models import Document, DocumentVersion, PartList, SharedKeyRegistry, Upload, User, Work
+from vault.services import clock, names
+from vault.services.access import OWNER, READ, Gate, Held, Need, OpenVersion, entry_of, put_entry
+from vault.services.audit import Event
+from vault.services.contacts import Contacts, Person
+from vault.services.documents import signed
+from vault.services.downloads import Downloads
+from vault.services.transactions import Transactions
+from vault.services.unlocked import UnlockedAccount
+from vault.services.usernames import fold_username
+from vault.storage.protocol import BlobStore
+
+Read = Callable[[int], bytes | memoryview]
+
+
+@dataclass(frozen=True)
+class Received:
+    """A body that is durable in the store, not yet a document."""
+
+    segment: Segment = field(repr=False)
+    parts: tuple[Part, ...]
+    sha256: bytes
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(blob_size(part.length) for part in self.parts)
+
+
+class Uploads:
+    """Make documents and versions of what is sent."""
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        gate: Gate,
+        contacts: Contacts,
+        downloads: Downloads,
+        store: BlobStore,
+        *,
+        part_size: int,
+        largest: int,
+    ) -> None:
+        self._transactions = transactions
+        self._gate = gate
+        self._contacts = contacts
+        self._downloads = downloads
+        self._store = store
+        self._part_size = part_size
+        self.largest = largest
+
+    def resolve(self, account: UnlockedAccount, usernames: Sequence[str]) -> tuple[bytes, ...]:
+        """Find the people to share with, before a byte is received; raises ``BadInput`` naming who is refused."""
+        with self._transactions.reading(account.user_id) as session:
+            people = [find_recipient(session, account, name) for name in unique(usernames)]
+            for person in self._contacts.people(session, set(people)).values():
+                self._contacts.compare(session, account, person)
+            return tuple(people)
+
+    def may_replace(self, account: UnlockedAccount, document_id: bytes) -> None:
+        """Check the right to upload a new version, before a byte is received."""
+        with self._transactions.reading(account.user_id, ("document", document_id)) as session:
+            self._gate.find(session, account, document_id, Need.OWN)
+
+    def receive(
+        self,
+        account: UnlockedAccount,
+        read: Read,
+        *,
+        name: str | None = None,
+        media_type: str | None = None,
+        path: tuple[str, ...] = (),
+        length: int | None = None,
+        recipients: Sequence[bytes] = (),
+        document_id: bytes | None = None,
+    ) -> bytes:
+        """Receive one body and commit it as a document, or as a new version of ``document_id``; return its id.
+
+        ``read(n)`` gives at most n bytes, and nothing at the end. ``length``, where announced, must come true, else
+        ``BrokenOff``. Raises ``TooLarge`` as soon as the limit is passed.
+        """
+        if length is not None and length > self.largest:
+            raise TooLarge(self.largest)
+        shown = names.check_name(names.last_part(name)) if name is not None else None
+        upload_id = self._transactions.writing(lambda session: self._begin(session, account, length))
+        try:
+            received = self._store_body(upload_id, read, length)
+            draft = _Draft(
+                received,
+                shown if shown is not None or document_id else names.UNTITLED,
+                names.check_path(path),
+                names.check_media_type(media_type),
+            )
+            return self._commit(account, draft, recipients, document_id)
+        except BaseException:
+            self._give_up(upload_id)
+            raise
+
+    def _begin(self, session: Session, account: UnlockedAccount, length: int | None) -> bytes:
+        started = clock.now()
+        upload_id = new_id()
+        session.add(
+            Upload(
+                id=upload_id,
+                user_id=account.user_id,
+                reserved_bytes=length,
+                created_at=started,
+                expires_at=datetime.combine(started.date() + timedelta(days=2), time(), started.tzinfo),
+            )
+        )
+        return upload_id
+
+    def _give_up(self, upload_id: bytes) -> None:
+        """Let a broken-off upload expire now, for the next sweep to destroy; a failure here only delays that."""
+
+        def work(session: Session) -> None:
+            row = session.get(Upload, upload_id)
+            if row is not None:
+                row.expires_at = clock.now()
+
+        try:
+            self._transactions.writing(work)
+        except VaultError:
+            return
+
+    def _store_body(self, upload_id: bytes, read: Read, length: int | None) -> Received:
+        segment_key, digest = new_secret(), hashlib.sha256()
+        with _Pipeline(self._store, segment_key, upload_id, digest.update) as pipeline:
+            total = 0
+            for block in _blocks(read, self._part_size):
+                total += len(block)
+                if total > self.largest:
+                    raise TooLarge(self.largest)
+                pipeline.put(block)
+            if length is not None and total != length:
+                raise BrokenOff
+        return Received(Segment(upload_id, segment_key, total), tuple(pipeline.parts), digest.digest())
+
+    # Commit
+
+    def _commit(
+        self,
+        account: UnlockedAccount,
+        draft: _Draft,
+        recipients: Sequence[bytes],
+        document_id: bytes | None,
+    ) -> bytes:
+        if document_id is None:
+            return self._transactions.writing(
+                lambda session: self._insert(session, account, draft, recipients), account.user_id
+            )
+        return self._transactions.writing(
+            lambda session: self._replace(session, account, draft, document_id),
+            account.user_id,
+            ("document", document_id),
+        )
+
+    def _insert(
+        self, session: Session, account: UnlockedAccount, draft: _Draft, recipients: Sequence[bytes]
+    ) -> bytes:
+        made, dek = clock.now(), new_secret()
+        manifest = draft.manifest(account, new_id(), new_id(), 1)
+        readers = self._people(session, account, recipients)
+        session.add(
+            Document(
+                id=manifest.document,
+                owner_id=account.user_id,
+                version_id=manifest.version,
+                number=1,
+                revision=0,
+                epoch=0,
+                readers=len(readers),
+                created_at=made,
+                changed_at=made,
+            )
+        )
+        session.flush()
+        self._insert_version(session, account, manifest, draft.received, dek, epoch=0, made=made)
+        session.add(
+            grant(account, owner_self(account), manifest, dek, 0, OWNER, None, since=made, came_at=made)
+        )
+        for person in readers:
+            session.add(grant(account, person, manifest, dek, 0, READ, None, since=made, came_at=made))
+        put_entry(session, account, manifest.document, entry_of(manifest, 0))
+        self._account_for(session, account, draft.received, documents=1)
+        self._transactions.record(Event("upload", account.user_id, "document", manifest.document))
+        for person in readers:
+            self._transactions.record(
+                Event("share", account.user_id, "document", manifest.document, subject_id=person.id)
+            )
+        return manifest.document
+
+    def _people(
+        self, session: Session, account: UnlockedAccount, recipients: Sequence[bytes]
+    ) -> list[Person]:
+        people = list(self._contacts.people(session, set(recipients)).values()) if recipients else []
+        for person in people:
+            if person.state != "active":
+                raise BadInput("recipients", f"{person.username} cannot receive documents at the moment.")
+            self._contacts.meet(session, account, person)
+        return people
+
+    def _insert_version(
+        self,
+        session: Session,
+        account: UnlockedAccount,
+        manifest: Manifest,
+        received: Received,
+        dek: bytes,
+        *,
+        epoch: int,
+        made: datetime,
+    ) -> None:
+        version = DocumentVersion(
+            id=manifest.version,
+            document_id=manifest.document,
+            number=manifest.number,
+            revision=0,
+            epoch=epoch,
+            owner_id=account.user_id,
+            owner_key_version=account.key_version,
+            origin=None,
+            sealed_manifest=seal_manifest(dek, manifest),
+            parts_digest=manifest.parts_digest,
+            stored_bytes=received.stored_bytes,
+            created_at=made,
+        )
+        version.signature = signed(account, version)
+        session.add(version)
+        session.flush()
+        session.add(PartList(id=manifest.version, parts=encode_parts(received.parts)))
+
+    def _account_for(
+        self, session: Session, account: UnlockedAccount, received: Received, documents: int
+    ) -> None:
+        owner = session.scalars(select(User).where(User.id == account.user_id).with_for_update()).one()
+        if owner.state != "active" or owner.credential_generation != account.generation:
+            raise NotFound
+        owner.stored_bytes += received.stored_bytes
+        owner.documents += documents
+        upload = session.get(Upload, received.segment.id)
+        if upload is None:
+            raise BrokenOff("This upload expired before it was complete. Please send it again.")
+        session.delete(upload)
+
+    def _replace(
+        self, session: Session, account: UnlockedAccount, draft: _Draft, document_id: bytes
+    ) -> bytes:
+        made, dek = clock.now(), new_secret()
+        held = self._gate.find(session, account, document_id, Need.OWN, lock=True)
+        opened = self._gate.open(session, account, held)
+        document = held.document
+        manifest = draft.manifest(account, document_id, new_id(), document.number + 1)
+        manifest = manifest._replace(name=draft.name or opened.manifest.name, path=opened.manifest.path)
+        self._insert_version(session, account, manifest, draft.received, dek, epoch=document.epoch, made=made)
+        self._move_grants(session, account, held, opened, manifest, dek, made)
+        document.version_id, document.number, document.revision = manifest.version, manifest.number, 0
+        document.changed_at = made
+        put_entry(session, account, document_id, entry_of(manifest, document.epoch))
+        self._account_for(session, account, draft.received, documents=0)
+        self._transactions.record(Event("replace", account.user_id, "document", document_id))
+        return document_id
+
+    def _move_grants(
+        self,
+        session: Session,
+        account: UnlockedAccount,
+        held: Held,
+        opened: OpenVersion,
+        manifest: Manifest,
+        dek: bytes,
+        made: datetime,
+    ) -> None:
+        """Wrap the new version's key for all present readers; one whose fingerprint changed waits for the owner."""
+        document = held.document
+        grants = session.scalars(
+            select(SharedKeyRegistry).where(SharedKeyRegistry.version_id == opened.version_id)
+        ).all()
+        people = self._contacts.people(session, {row.reader_id for row in grants} - {account.user_id})
+        for row in grants:
+            if row.reader_id == account.user_id:
+                new = grant(
+                    account, owner_self(account), manifest, dek, document.epoch, OWNER, None,
+                    since=row.since, came_at=made,
+                )  # fmt: skip
+                session.add(new)
+                continue
+            person = people[row.reader_id]
+            try:
+                self._contacts.meet(session, account, person)
+            except KeyChanged:
+                session.add(waiting_wrap(account, document.id, person.id))
+                document.readers -= 1
+            else:
+                new = grant(
+                    account, person, manifest, dek, document.epoch, row.permission, row.expires_at,
+                    since=row.since, came_at=made,
+                )  # fmt: skip
+                session.add(new)
+            session.delete(row)
+
+    def restore(self, account: UnlockedAccount, document_id: bytes, version_id: bytes) -> bytes:
+        """Make an older version the newest again: read, sealed anew under new keys, as a new version."""
+        old = self._downloads.open(account, document_id, version_id)
+        pieces = old.stream(0, old.size)
+        return self.receive(
+            account, _reader(pieces), name=old.name, media_type=old.media_type,
+            length=old.size, document_id=document_id,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A received body with the words that its manifest will hold."""
+
+    received: Received
+    name: str | None
+    path: tuple[str, ...]
+    media_type: str
+
+    def manifest(self, account: UnlockedAccount, document: bytes, version: bytes, number: int) -> Manifest:
+        return Manifest(
+            document=document,
+            version=version,
+            number=number,
+            revision=0,
+            owner=account.user_id,
+            owner_fingerprint=account.private.public.fingerprint,
+            path=self.path,
+            name=self.name or names.UNTITLED,
+            media_type=self.media_type,
+            size=self.received.segment.length,
+            segments=(self.received.segment,),
+            parts_digest=parts_digest(encode_parts(self.received.parts)),
+            sha256=self.received.sha256,
+        )
+
+
+class _Pipeline:
+    """Seal and put the parts of one segment while the next is received; at most one is on its way.
+
+    The hash of the plaintext runs in a thread of its own: it costs more than all the rest. A failed put surfaces at
+    the next one, or at the end.
+    """
+
+    def __init__(
+        self, store: BlobStore, segment_key: bytes, segment: bytes, hash_update: Callable[[bytearray], None]
+    ) -> None:
+        self._store = store
+        self._key = segment_key
+        self._segment = segment
+        self._hash_update = hash_update
+        self._threads: ThreadPoolExecutor | None = None
+        self._under_way: list[Future[None]] = []
+        self.parts: list[Part] = []
+        self._offset = 0
+        self._first: bytearray | None = None
+
+    def __enter__(self) -> _Pipeline:
+        return self
+
+    def put(self, block: bytearray) -> None:
+        """Take one block of plaintext. A body of a single block is sealed and put without a thread."""
+        if self._first is None and self._threads is None:
+            self._first = block
+            return
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="upload")
+            if self._first is not None:
+                self._start(self._first)
+        self._start(block)
+
+    def _start(self, block: bytearray) -> None:
+        self._wait()
+        offset = self._take(block)
+        if self._threads is None:
+            raise RuntimeError("the pipeline has no threads")
+        self._under_way = [
+            self._threads.submit(self._seal_and_put, block, offset),
+            self._threads.submit(self._hash_update, block),
+        ]
+
+    def _take(self, block: bytearray) -> int:
+        offset = self._offset
+        self.parts.append(Part(self._segment, offset, len(block), None))
+        self._offset += len(block)
+        return offset
+
+    def _seal_and_put(self, block: bytearray, offset: int) -> None:
+        blob = seal_part(self._key, block, segment=self._segment, offset=offset)
+        put_once(self._store, blob_name(self._segment, offset), blob)
+
+    def _wait(self) -> None:
+        waiting, self._under_way = self._under_way, []
+        for future in waiting:
+            future.result()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            if kind is None:
+                self._wait()
+                if self._threads is None:
+                    block = self._first if self._first is not None else bytearray()
+                    self._seal_and_put(block, self._take(block))
+                    self._hash_update(block)
+        finally:
+            if self._threads is not None:
+                self._threads.shutdown(wait=True)
+
+
+def put_once(store: BlobStore, name: str, blob: bytes | memoryview) -> None:
+    """Put a blob; that it exists with the same size and digest is our own earlier success, its answer lost."""
+    try:
+        store.put_new(name, blob)
+    except Exists:
+        with store.get(name) as present:
+            if present.size != len(blob) or present.read()[-TRAILER:] != bytes(blob[-TRAILER:]):
+                raise
+
+
+def _blocks(read: Read, size: int) -> Iterator[bytearray]:
+    """Collect what ``read`` gives into blocks of ``size`` bytes; the last may be shorter, none is empty."""
+    block = bytearray()
+    while piece := read(min(2**20, size - len(block))):
+        block += piece
+        if len(block) == size:
+            yield block
+            block = bytearray()
+    if block:
+        yield block
+
+
+def _reader(pieces: Iterator[bytes]) -> Read:
+    kept = bytearray()
+
+    def read(size: int) -> bytes:
+        while len(kept) < size:
+            piece = next(pieces, None)
+            if piece is None:
+                break
+            kept.extend(piece)
+        taken = bytes(kept[:size])
+        del kept[:size]
+        return taken
+
+    return read
+
+
+def unique(usernames: Sequence[str]) -> list[str]:
+    """Fold names, and raise ``BadInput`` when one stands twice."""
+    folded = [fold_username(name) or name.strip() for name in usernames if name.strip()]
+    for name in folded:
+        if folded.count(name) > 1:
+            raise BadInput("recipients", f"{name} stands twice.")
+    return folded
+
+
+def find_recipient(session: Session, account: UnlockedAccount, username: str) -> bytes:
+    """Find somebody to share with; raises ``BadInput`` for oneself, an unknown and a disabled user."""
+    if username == account.username:
+        raise BadInput("recipients", "You own this document already; name somebody else.")
+    user = session.scalar(select(User).where(User.username == username))
+    if user is None:
+        raise BadInput("recipients", f"There is no user named {username}.")
+    if user.state != "active":
+        raise BadInput("recipients", f"{username} cannot receive documents at the moment.")
+    return user.id
+
+
+def owner_self(account: UnlockedAccount) -> Person:
+    """Oneself as a reader; the public keys are derived from the unlocked private ones, never read from a table."""
+    return Person(account.user_id, account.username, "active", account.key_version, account.private.public)
+
+
+def grant(
+    account: UnlockedAccount,
+    reader: Person,
+    manifest: Manifest,
+    dek: bytes,
+    epoch: int,
+    permission: str,
+    expires_at: datetime | None,
+    *,
+    since: datetime,
+    came_at: datetime,
+) -> SharedKeyRegistry:
+    """Wrap a version's key for one reader, and sign that the owner did so."""
+    return SharedKeyRegistry(
+        id=new_id(),
+        document_id=manifest.document,
+        version_id=manifest.version,
+        epoch=epoch,
+        granter_id=account.user_id,
+        granter_key_version=account.key_version,
+        reader_id=reader.id,
+        reader_key_version=reader.key_version,
+        permission=permission,
+        expires_at=expires_at,
+        wrapped_dek=wrap_dek(
+            reader.public, dek,
+            document=manifest.document, version=manifest.version, reader=reader.id, key_version=reader.key_version,
+        ),
+        signature=sign_grant(
+            account.private,
+            document=manifest.document, version=manifest.version, epoch=epoch,
+            granter=account.user_id, granter_key_version=account.key_version,
+            reader=reader.id, permission=permission, expires_at=expires_at,
+        ),
+        since=since,
+        came_at=came_at,
+    )  # fmt: skip
+
+
+def waiting_wrap(account: UnlockedAccount, document_id: bytes, reader_id: bytes) -> Work:
+    """Note that a reader's wrap waits until the owner has confirmed his new fingerprint."""
+    return Work(
+        id=new_id(),
+        kind="wrap",
+        user_id=account.user_id,
+        document_id=document_id,
+        other_id=reader_id,
+        cursor=None,
+        total=1,
+        created_at=clock.now(),
+    )

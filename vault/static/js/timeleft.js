@@ -1,0 +1,66 @@
+// The time until the vault locks itself: shown, announced two minutes before, and kept the same in all tabs.
+import { goToLogin, icon, make } from "./pages.js";
+
+const WARN_BELOW = 120;
+const channel = "BroadcastChannel" in window ? new BroadcastChannel("vault-session") : null;
+
+let deadline = 0;
+let whole = 1;
+let notice = null;
+
+function words(seconds) {
+  if (seconds <= 90) return `${seconds} s left`;
+  const minutes = Math.ceil(seconds / 60);
+  return minutes < 120 ? `${minutes} min left` : `${Math.floor(minutes / 60)} h ${minutes % 60} min left`;
+}
+
+function setLeft(seconds, tellOthers) {
+  deadline = Date.now() + seconds * 1000;
+  whole = Math.max(seconds, 1);
+  if (notice) notice.remove();
+  notice = null;
+  if (tellOthers && channel) channel.postMessage({ deadline });
+}
+
+// Ask for more time. Only a person's click and a running transfer do this.
+export async function stayLoggedIn() {
+  const response = await fetch(document.body.dataset.session, { headers: { Accept: "application/json" } });
+  if (!response.ok || response.redirected) return goToLogin();
+  setLeft((await response.json()).seconds_left, true);
+}
+
+function warn() {
+  const button = make("button", { type: "button", class: "btn btn-sm btn-quiet" }, "Stay logged in");
+  button.addEventListener("click", stayLoggedIn);
+  const text = make("span", {}, "The vault locks itself in two minutes.");
+  notice = make("div", { class: "notice notice-warning notice-over", role: "alert" }, icon("hourglass-split"), text, button);
+  (document.querySelector("dialog[open]") || document.body).append(notice); // what is outside of a dialog cannot be clicked
+}
+
+function tick() {
+  const seconds = Math.max(0, Math.round((deadline - Date.now()) / 1000));
+  const isShort = seconds <= WARN_BELOW;
+  const shown = document.querySelector("[data-time-left]");
+  if (shown.textContent !== words(seconds)) shown.textContent = words(seconds);
+  shown.parentElement.classList.toggle("is-short", isShort);
+  const fuse = document.querySelector("[data-fuse]");
+  fuse.style.transform = `scaleX(${seconds / whole})`;
+  fuse.classList.toggle("is-short", isShort);
+  requestAnimationFrame(() => fuse.classList.add("is-burning"));
+  if (seconds === 0) goToLogin();
+  else if (isShort && !notice) warn();
+}
+
+export function timeLeft() {
+  const seconds = Number(document.body.dataset.secondsLeft);
+  if (!seconds) return;
+  setLeft(seconds, true);
+  tick();
+  setInterval(tick, 1000);
+  document.addEventListener("visibilitychange", tick);
+  document.querySelector(".lock form").addEventListener("submit", () => channel?.postMessage({ locked: true }));
+  channel?.addEventListener("message", ({ data }) => {
+    if (data.locked) goToLogin();
+    else if (data.deadline > deadline) setLeft((data.deadline - Date.now()) / 1000, false);
+  });
+}

@@ -1,0 +1,28 @@
+"""Pages, rendered on the server, that work without scripts.
+
+A view reads the form, calls one service and answers; it decides nothing and commits nothing. What a person may do is
+decided in ``vault.services``; what an error becomes is decided in ``vault.http.problems``. This room never imports the
+database, the models, the crypto or the store.
+"""
+
+from flask import Blueprint, request
+
+from vault.http.identity import SAFE_METHODS, check_csrf
+
+pages = Blueprint("web", __name__)
+READ_AS_A_STREAM = frozenset({"web.send_upload", "web.send_version"})
+
+
+@pages.before_request
+def check_token() -> None:
+    """Refuse every change without a CSRF token, whether its view has a form or not.
+
+    An upload's form must not be read here: ``receive_form`` checks its token before the first byte of a file.
+    """
+    if request.method not in SAFE_METHODS and request.endpoint not in READ_AS_A_STREAM:
+        check_csrf(request.form.get("csrf_token"))
+
+
+from vault.web import accounts, display, documents, people, selection, sessions, sharing, uploads  # noqa: E402
+
+__all__ = ["accounts", "display", "documents", "pages", "people", "selection", "sessions", "sharing", "uploads"]
