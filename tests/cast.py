@@ -21,6 +21,7 @@ from vault.wiring import Services, services
 
 NAMES = ("alice", "bob", "charlie", "dora")
 ORIGIN = "http://localhost"
+MASTER_KEY = "5f0c7a1e93d24b68" * 4
 
 
 @dataclass
@@ -74,7 +75,7 @@ class Vault:
 
     def copied_to(self, instance: Path, **given: Any) -> Vault:
         """Open a copy of this vault's folder; members keep their sessions, with tokens made anew."""
-        vault = Vault(instance, settings_for(instance, registration="open", **given), self.members)
+        vault = Vault(instance, settings_for(instance, **({"registration": "open"} | given)), self.members)
         with vault.services() as bundle:
             for member in vault.members.values():
                 member.token = bundle.sessions.token_for(member.account)
@@ -82,7 +83,9 @@ class Vault:
 
     def reopened(self, **given: Any) -> Vault:
         """Open the same folder again with other settings, as after a restart."""
-        return Vault(self.instance, settings_for(self.instance, **({"registration": "open"} | given)), self.members)
+        return Vault(
+            self.instance, settings_for(self.instance, **({"registration": "open"} | given)), self.members
+        )
 
     def close(self) -> None:
         with self.app.app_context():
@@ -115,7 +118,9 @@ class Vault:
 
     # Documents
 
-    def upload(self, owner: str, content: bytes = b"hello", name: str = "hello.txt", share: tuple[str, ...] = ()) -> bytes:
+    def upload(
+        self, owner: str, content: bytes = b"hello", name: str = "hello.txt", share: tuple[str, ...] = ()
+    ) -> bytes:
         """Let somebody upload a document by the services; return its id."""
         with self.services() as bundle:
             account = self.members[owner].account
@@ -208,12 +213,16 @@ class Browser:
 
     def csrf(self, path: str = "/login") -> str:
         """Read the CSRF token from the form on a page."""
-        found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', self.get(path, follow_redirects=True).text)
+        found = re.search(
+            r'name="csrf_token"[^>]*value="([^"]+)"', self.get(path, follow_redirects=True).text
+        )
         if found is None:
             raise LookupError(f"{path} has no form with a CSRF token")
         return found.group(1)
 
-    def post(self, path: str, data: dict[str, Any] | None = None, form_on: str | None = None, **options: Any) -> Any:
+    def post(
+        self, path: str, data: dict[str, Any] | None = None, form_on: str | None = None, **options: Any
+    ) -> Any:
         """Send a form as its page would; ``form_on`` is the page when it is another one than ``path``."""
         body = {"csrf_token": self.csrf(form_on or path)} | (data or {})
         return self.client.post(path, data=body, **options)

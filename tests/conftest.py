@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cast import NAMES, Vault, register_cast
+from tests.cast import MASTER_KEY, NAMES, Vault, register_cast
+from tests.servers.postgres import PostgresServer
 
 pytest_plugins = ["tests.servers.plugin"]
 
@@ -33,6 +34,32 @@ def vault(cast_folder: tuple[Path, Vault], tmp_path: Path) -> Iterator[Vault]:
     instance = tmp_path / "instance"
     shutil.copytree(folder, instance)
     own = made.copied_to(instance)
+    yield own
+    own.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql_cast(
+    postgresql: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Vault, str]:
+    """The same as ``cast_folder`` on PostgreSQL, with the URL of its database."""
+    folder, url = tmp_path_factory.mktemp("postgresql-cast"), postgresql.new_database()
+    vault = register_cast(folder, database_url=url, master_key=MASTER_KEY)
+    vault.close()
+    return folder, vault, url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Vault]:
+    """The same as ``vault``, on each database in turn."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("vault")
+        return
+    server: PostgresServer = request.getfixturevalue("postgresql")
+    folder, made, url = request.getfixturevalue("postgresql_cast")
+    instance = tmp_path / "instance"
+    shutil.copytree(folder, instance)
+    own = made.copied_to(instance, database_url=server.new_database(url), master_key=MASTER_KEY)
     yield own
     own.close()
 

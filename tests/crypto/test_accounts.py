@@ -255,7 +255,8 @@ def test_keys_of_a_wrong_size_are_never_sealed(alice: Person) -> None:
 
 def test_subjects_are_apart_by_kind_and_key() -> None:
     macs = {
-        subject_mac(MASTER, "name", "alice"), subject_mac(MASTER, "address", "alice"), subject_mac(MASTER, "name", "bob"),
+        subject_mac(MASTER, "name", "alice"), subject_mac(MASTER, "address", "alice"),
+        subject_mac(MASTER, "name", "bob"),
         subject_mac(MasterKeys(NEW), "name", "alice"), subject_mac(MASTER, "namea", "lice"),
     }  # fmt: skip
     assert len(macs) == 5

@@ -12,9 +12,9 @@ from vault.crypto.purposes import GRANT, PART, PREFIX, PURPOSES, RESERVED, SUBJE
 from vault.errors import Unreadable
 
 _TIMES = st.datetimes(
-    min_value=datetime(1970, 1, 1),
-    max_value=datetime(9999, 12, 31),
-    timezones=st.just(UTC),  # noqa: DTZ001
+    min_value=EPOCH.replace(tzinfo=None),
+    max_value=datetime(9999, 12, 31),  # noqa: DTZ001
+    timezones=st.just(UTC),
 )
 _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "id": st.binary(min_size=16, max_size=16),

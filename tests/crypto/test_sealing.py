@@ -139,7 +139,8 @@ def test_unpad_reads_exactly_what_pad_wrote(padded: bytes) -> None:
 
 @pytest.mark.parametrize(
     "padded",
-    [b"", bytes(127), bytes(129), bytes(256), b"\0\0\0\x7d" + bytes(124), bytes(127) + b"\1", b"\xff\xff\xff\xff" + bytes(124)],
+    [b"", bytes(127), bytes(129), bytes(256), b"\0\0\0\x7d" + bytes(124), bytes(127) + b"\1",
+     b"\xff\xff\xff\xff" + bytes(124)],
 )  # fmt: skip
 def test_other_padding_is_unreadable(padded: bytes) -> None:
     with pytest.raises(Unreadable):

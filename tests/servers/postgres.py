@@ -32,11 +32,18 @@ class PostgresServer:
     def url_of(self, database: str) -> str:
         return f"postgresql://{SUPERUSER}:{self._password}@{LOOPBACK}:{self.port}/{database}"
 
-    def new_database(self) -> str:
-        """Make an empty database with a name of its own, and return its URL."""
+    def new_database(self, copy_of: str = "template1") -> str:
+        """Make a database with a name of its own, empty or a copy of another one's, and return its URL.
+
+        A copy needs the other one to have no open connection.
+        """
         name = f"test_{secrets.token_hex(8)}"
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                    sql.Identifier(name), sql.Identifier(copy_of.rsplit("/", 1)[-1])
+                )
+            )
         return self.url_of(name)
 
     def stop(self) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cast import Vault
+from tests.cast import Vault, reader
 from vault.errors import Forbidden, NotFound
 
 
-def test_a_document_is_read_by_its_owner_and_by_whom_it_is_shared_with(vault: Vault) -> None:
+def test_a_document_is_read_by_its_owner_and_by_whom_it_is_shared_with(any_vault: Vault) -> None:
+    vault = any_vault
     document = vault.upload("alice", b"to Bob", share=("bob",))
     assert vault.read("alice", document) == b"to Bob"
     assert vault.read("bob", document) == b"to Bob"
@@ -17,7 +18,8 @@ def test_a_document_is_read_by_its_owner_and_by_whom_it_is_shared_with(vault: Va
             vault.read(stranger, document)
 
 
-def test_a_revoked_reader_reads_nothing_more(vault: Vault) -> None:
+def test_a_revoked_reader_reads_nothing_more(any_vault: Vault) -> None:
+    vault = any_vault
     document = vault.upload("alice", b"to Bob", share=("bob",))
     with vault.services() as bundle:
         bundle.sharing.revoke(vault.alice.account, [document], ["bob"])
@@ -26,7 +28,8 @@ def test_a_revoked_reader_reads_nothing_more(vault: Vault) -> None:
     assert vault.read("alice", document) == b"to Bob"
 
 
-def test_a_reader_leaves_but_the_owner_cannot(vault: Vault) -> None:
+def test_a_reader_leaves_but_the_owner_cannot(any_vault: Vault) -> None:
+    vault = any_vault
     document = vault.upload("alice", share=("bob",))
     with vault.services() as bundle:
         bundle.sharing.leave(vault.bob.account, [document])
@@ -36,7 +39,8 @@ def test_a_reader_leaves_but_the_owner_cannot(vault: Vault) -> None:
         vault.read("bob", document)
 
 
-def test_a_rename_reaches_the_readers(vault: Vault) -> None:
+def test_a_rename_reaches_the_readers(any_vault: Vault) -> None:
+    vault = any_vault
     document = vault.upload("alice", share=("bob",))
     with vault.services() as bundle:
         assert bundle.documents.view(vault.bob.account, document).name == "hello.txt"
@@ -45,7 +49,8 @@ def test_a_rename_reaches_the_readers(vault: Vault) -> None:
         assert [row.name for row in bundle.lists.page(vault.bob.account).items] == ["Brief an Björn.txt"]
 
 
-def test_a_deleted_document_is_gone_and_its_blobs_follow(vault: Vault) -> None:
+def test_a_deleted_document_is_gone_and_its_blobs_follow(any_vault: Vault) -> None:
+    vault = any_vault
     document = vault.upload("alice", b"x" * 100, share=("bob",))
     with vault.services() as bundle:
         bundle.documents.delete(vault.alice.account, [document])
@@ -55,12 +60,11 @@ def test_a_deleted_document_is_gone_and_its_blobs_follow(vault: Vault) -> None:
         assert bundle.check.run().findings == []
 
 
-def test_versions_are_kept_for_the_owner_alone(vault: Vault) -> None:
+def test_versions_are_kept_for_the_owner_alone(any_vault: Vault) -> None:
+    vault = any_vault
     document = vault.upload("alice", b"first", share=("bob",))
     with vault.services() as bundle:
         account = vault.alice.account
-        from tests.cast import reader
-
         bundle.uploads.receive(account, reader(b"second"), name="hello.txt", document_id=document)
         old = bundle.documents.versions(account, document)[-1]
         opened = bundle.downloads.open(account, document, old.id)

@@ -117,7 +117,7 @@ class MessageReader:
     thread at a time.
     """
 
-    __slots__ = ("_aead", "_base_nonce", "_context", "_key", "_last_chunk", "_last_sealed", "length")
+    __slots__ = ("_aead", "_base_nonce", "_context", "_key", "_last_chunk", "_last_size", "length")
 
     # Cobblestone-256. The specification's test cases for other hashes and keys run in a subclass of the tests.
     _HASH: type[HashAlgorithm] = SHA512
@@ -133,7 +133,7 @@ class MessageReader:
         self._key = key
         self._context = context
         self._last_chunk = length // CHUNK
-        self._last_sealed = length % CHUNK + TAG
+        self._last_size = length % CHUNK + TAG
         self._aead: AESGCM | None = None
         self._base_nonce = 0
 
@@ -166,7 +166,7 @@ class MessageReader:
         return self._span(self._last_chunk, self._last_chunk)
 
     def _span(self, first: int, last: int) -> Span:
-        end = HEADER + SEALED_CHUNK * last + (self._last_sealed if last == self._last_chunk else SEALED_CHUNK)
+        end = HEADER + SEALED_CHUNK * last + (self._last_size if last == self._last_chunk else SEALED_CHUNK)
         return Span(first, HEADER + SEALED_CHUNK * first, end)
 
     def open_chunks(self, first_chunk: int, ciphertext: Buffer) -> bytes:
@@ -181,7 +181,7 @@ class MessageReader:
         full, rest = divmod(len(view), SEALED_CHUNK)
         beyond = first_chunk + full
         if rest:
-            if beyond != self._last_chunk or rest != self._last_sealed:
+            if beyond != self._last_chunk or rest != self._last_size:
                 raise Unreadable("chunk length")
         elif not full or beyond > self._last_chunk:
             # A full chunk in the last one's place: a message that was cut at a chunk's edge, or goes on (C3).
