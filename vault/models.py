@@ -249,7 +249,6 @@ class Tombstone(Sealed, Base):
 
     id: Mapped[bytes] = mapped_column(Id, primary_key=True)
     segment_id: Mapped[bytes] = mapped_column(Id, unique=True)
-    stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(Moment)
     destroy_after: Mapped[datetime] = mapped_column(Moment, index=True)
 

@@ -47,7 +47,7 @@ def refused_when_changed(
 
 def test_k1_an_account_key_opens_in_its_own_row_only() -> None:
     user, method, key = new_id(), new_id(), new_secret()
-    bound = {"user": user, "method": method, "kind": "passphrase", "parameters": PARAMETERS}
+    bound: dict[str, Any] = {"user": user, "method": method, "kind": "passphrase", "parameters": PARAMETERS}
     sealed = seal_account_key(MASTER, KEK, key, **bound)
     assert open_account_key(MASTER, MASTER.key_id, KEK, sealed, **bound) == key
     harder = KdfParameters(131_072, 3, 4, PARAMETERS.salt)
@@ -91,7 +91,12 @@ def test_k1_an_attackers_own_account_key_does_not_fit_the_victims_row(alice: Per
 
 
 def test_the_master_key_alone_and_the_kek_alone_open_nothing() -> None:
-    bound = {"user": new_id(), "method": new_id(), "kind": "passphrase", "parameters": PARAMETERS}
+    bound: dict[str, Any] = {
+        "user": new_id(),
+        "method": new_id(),
+        "kind": "passphrase",
+        "parameters": PARAMETERS,
+    }
     sealed = seal_account_key(MASTER, KEK, new_secret(), **bound)
     other = MasterKeys(NEW)
     with pytest.raises(Unreadable):
@@ -108,7 +113,12 @@ def test_a_method_without_kdf_parameters() -> None:
 
 
 def test_a_master_key_that_is_not_here_is_no_damage() -> None:
-    bound = {"user": new_id(), "method": new_id(), "kind": "passphrase", "parameters": PARAMETERS}
+    bound: dict[str, Any] = {
+        "user": new_id(),
+        "method": new_id(),
+        "kind": "passphrase",
+        "parameters": PARAMETERS,
+    }
     key = new_secret()
     sealed = seal_account_key(MASTER, KEK, key, **bound)
     promoted = MasterKeys(NEW, [OLD])
@@ -120,7 +130,7 @@ def test_a_master_key_that_is_not_here_is_no_damage() -> None:
 def test_k1_k3_private_keys_open_in_their_own_row_only(alice: Person, mallory: Person) -> None:
     wrap, sign = seal_private_keys(alice.account_key, alice.keys, user=alice.id, key_version=2)
     theirs = seal_private_keys(mallory.account_key, mallory.keys, user=mallory.id, key_version=2)
-    right = {
+    right: dict[str, Any] = {
         "account_key": alice.account_key, "sealed_wrap": wrap, "sealed_sign": sign, "user": alice.id,
         "key_version": 2, "public": alice.keys.public,
     }  # fmt: skip
@@ -208,7 +218,7 @@ def test_contacts_open_for_their_owner_and_person_only(alice: Person, bob: Perso
 
 def test_p6_a_session_opens_with_its_own_secret_and_unedited_row_only(alice: Person, bob: Person) -> None:
     secret, session = new_secret(), new_id()
-    bound = {
+    bound: dict[str, Any] = {
         "session": session, "user": alice.id, "created_at": NOW, "expires_at": NOW + timedelta(hours=12),
         "generation": 3,
     }  # fmt: skip

@@ -1,6 +1,7 @@
 """Wrapped DEKs and the signatures of grants: W1, W2, W5, W6."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_w1_swapped_wraps(alice: Person, bob: Person) -> None:
         for who in (alice, bob)
     }
     for who, other in ((alice, bob), (bob, alice)):
-        bound = {"document": DOCUMENT, "version": VERSION, "key_version": 1}
+        bound: dict[str, Any] = {"document": DOCUMENT, "version": VERSION, "key_version": 1}
         assert unwrap_dek(who.keys, wraps[who.id], reader=who.id, **bound) == DEK
         with pytest.raises(Unreadable):
             unwrap_dek(who.keys, wraps[other.id], reader=who.id, **bound)
@@ -74,7 +75,7 @@ def test_w2_a_wrap_with_another_fingerprint_in_its_label(alice: Person, bob: Per
 @pytest.mark.parametrize("size", [0, 16, 31, 33, 64])
 def test_a_dek_of_another_size_is_refused(bob: Person, size: int) -> None:
     """Whoever writes the database can wrap anything to a public key, so the size is checked on the way out too."""
-    bound = {"document": DOCUMENT, "version": VERSION, "reader": bob.id, "key_version": 1}
+    bound: dict[str, Any] = {"document": DOCUMENT, "version": VERSION, "reader": bob.id, "key_version": 1}
     with pytest.raises(ValueError):
         wrap_dek(bob.keys.public, bytes(size), **bound)
     label = enc(DEK_WRAP, DOCUMENT, VERSION, bob.id, 1, bob.keys.public.fingerprint)
@@ -87,7 +88,7 @@ def test_w5_w6_every_field_of_a_grant_is_signed(
     alice: Person, bob: Person, expires_at: datetime | None
 ) -> None:
     """W5: permission and expiry; W6: the epoch, which a revocation raises; the granter and all the rest."""
-    bound = {
+    bound: dict[str, Any] = {
         "document": DOCUMENT, "version": VERSION, "epoch": 7, "granter": alice.id, "granter_key_version": 1,
         "reader": bob.id, "permission": "read", "expires_at": expires_at,
     }  # fmt: skip

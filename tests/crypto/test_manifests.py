@@ -303,7 +303,7 @@ def test_etags_change_with_version_revision_and_key() -> None:
 
 def test_m2_every_field_of_a_version_is_signed(alice: Person, bob: Person) -> None:
     sealed = seal_manifest(DEK, MANIFEST_OF)
-    bound = {
+    bound: dict[str, Any] = {
         "document": DOCUMENT, "version": VERSION, "number": 3, "revision": 2, "epoch": 7, "owner": alice.id,
         "owner_key_version": 1, "origin": None, "sealed_manifest": sealed, "parts_digest": MANIFEST_OF.parts_digest,
     }  # fmt: skip

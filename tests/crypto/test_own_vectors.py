@@ -239,7 +239,7 @@ def test_signatures(own_vectors: Vectors) -> None:
     ) == raw(case["dek"])  # fmt: skip
     for name in ("grant without expiry", "grant with expiry"):
         case = cases[name]
-        bound = {
+        bound: dict[str, Any] = {
             "document": raw(case["document"]), "version": raw(case["version"]), "epoch": case["epoch"],
             "granter": raw(case["granter"]), "granter_key_version": case["granter_key_version"],
             "reader": raw(case["reader"]), "permission": case["permission"], "expires_at": when(case["expires_at"]),
@@ -269,7 +269,7 @@ def test_rows(own_vectors: Vectors) -> None:
         row_version=case["row_version"], columns=columns,
     ).hex() == case["seal"]  # fmt: skip
     case = cases["directory"]
-    bound = {
+    bound: dict[str, Any] = {
         "user": raw(case["user"]),
         "key_version": case["key_version"],
         "fingerprint": raw(case["fingerprint"]),

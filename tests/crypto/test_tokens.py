@@ -26,7 +26,7 @@ EXPIRES = NOW + timedelta(minutes=15)
 
 
 def _issue(master: MasterKeys = MASTER, **changed: Any) -> str:
-    bound = {
+    bound: dict[str, Any] = {
         "user": USER, "session": SESSION, "secret": SECRET, "upload_keys": UPLOADS, "issued_at": NOW,
         "expires_at": EXPIRES,
     }  # fmt: skip

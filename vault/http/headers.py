@@ -56,6 +56,8 @@ def _bind_request() -> None:
 
 def _log_answer(response: Response) -> Response:
     """Write one line a request: the endpoint and not the path, which may hold a user's name."""
+    if request.endpoint in {"health.alive", "health.ready"} and response.status_code == 200:
+        return response
     seconds = time.perf_counter() - g.get("began", time.perf_counter())
     log.info(
         "answered",

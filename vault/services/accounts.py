@@ -29,7 +29,7 @@ from vault.errors import (
     WrongLogin,
 )
 from vault.models import LoginSession, UnlockMethod, User, UserKey
-from vault.services import clock, passphrases
+from vault.services import clock, passphrases, throttle
 from vault.services.audit import Event
 from vault.services.invitations import Invitations
 from vault.services.transactions import Transactions
@@ -211,7 +211,10 @@ class Accounts:
         return chosen
 
     def _prove(self, account: UnlockedAccount, passphrase: str) -> None:
-        """Open the account key with ``passphrase`` once more, as changes that matter ask for."""
+        """Open the account key with ``passphrase`` once more, as changes that matter ask for; guesses are counted."""
+        attempts = self._transactions.writing(
+            lambda session: throttle.count_attempt(session, self._master, name=account.username, address=None)
+        )
         with self._transactions.reading(account.user_id) as session:
             method = self._passphrase_method(session, account)
             parameters, key_id, sealed = (
@@ -231,6 +234,7 @@ class Accounts:
                 Event("passphrase_change", account.user_id, "user", account.user_id, succeeded=False)
             )
             raise WrongLogin("This is not your current passphrase.") from unreadable
+        self._transactions.writing(lambda session: throttle.take_back(session, attempts))
 
     def _passphrase_method(self, session: Session, account: UnlockedAccount) -> UnlockMethod:
         return session.scalars(

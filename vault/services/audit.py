@@ -122,13 +122,11 @@ class ChainEntry:
 
 def walk(session: Session) -> Iterator[ChainEntry]:
     """Yield every entry in order, verified; raises ``AuditBroken`` naming the first position that does not fit."""
-    head = session.get(AuditHead, HEAD_ID)
-    if head is None:
-        raise AuditBroken("The audit chain has no head.")
+    head = _head(session)
     previous, expected = GENESIS, 1
     statement = select(*seals.columns(AuditEntry)).order_by(AuditEntry.sequence)
     for (row,) in seals.verified_rows(session, statement.execution_options(yield_per=500), AuditEntry):
-        if isinstance(row, Unreadable) or row.sequence != expected:
+        if isinstance(row, seals.Refusal) or row.sequence != expected:
             raise AuditBroken(f"The audit chain is broken at position {expected}.")
         if row.previous_hash != previous or hash_of(row) != row.entry_hash:
             raise AuditBroken(f"The audit chain is broken at position {expected}.")
@@ -136,6 +134,16 @@ def walk(session: Session) -> Iterator[ChainEntry]:
         previous, expected = row.entry_hash, expected + 1
     if head.sequence != expected - 1 or head.entry_hash != previous:
         raise AuditBroken(f"The audit chain ends at position {expected - 1}, its head says {head.sequence}.")
+
+
+def _head(session: Session) -> AuditHead:
+    try:
+        head = session.get(AuditHead, HEAD_ID)
+    except seals.Refusal as refusal:
+        raise AuditBroken("The audit chain's head does not bear its seal.") from refusal
+    if head is None:
+        raise AuditBroken("The audit chain has no head.")
+    return head
 
 
 def latest_versions(session: Session) -> dict[tuple[str, bytes], tuple[int, bytes]]:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from vault.crypto.manifests import decode_parts
 from vault.crypto.parts import blob_name, blob_size
-from vault.errors import AuditBroken, Unreadable
+from vault.errors import AuditBroken, KeyUnavailable, Unreadable
 from vault.extensions import Base
 from vault.models import Document, DocumentVersion, PartList, SharedKeyRegistry, Tombstone, Upload, User
 from vault.services import audit, clock, seals
@@ -58,7 +58,7 @@ class Check:
         self._store = store
 
     def run(self) -> Report:
-        """Check I1 to I6 and I8, and every row's version against the audit chain."""
+        """Check I1 to I9, and every row's version against the audit chain."""
         report = Report()
         with self._transactions.reading() as session:
             rows = {model: list(_verified(session, model, report)) for model in _models()}
@@ -196,5 +196,7 @@ def _verified(session: Session, model: type[Base], report: Report) -> Iterator[A
         if isinstance(row, Unreadable):
             name = row.object_id.hex() if row.object_id else "?"
             report.add("I2", f"{model.__tablename__} {name}: its seal does not fit")
+        elif isinstance(row, KeyUnavailable):
+            report.add("I9", f"{model.__tablename__}: a row is sealed under a master key that is not here")
         else:
             yield row

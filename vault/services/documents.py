@@ -273,16 +273,6 @@ class Documents:
         owner.documents -= 1
         self._transactions.record(Event("delete", account.user_id, "document", document_id))
 
-    def count(self) -> int:
-        """Count all documents, for the operator; decides nothing."""
-        with self._transactions.reading() as session:
-            statement = (
-                select(func.count())
-                .select_from(Document)
-                .execution_options(unverified="a figure for a report")
-            )
-            return session.scalar(statement) or 0
-
 
 def bury(session: Session, segments: set[bytes], destroy_after: datetime | None = None) -> None:
     """Order the destruction of these segments; the blobs go when the order is executed, never before the commit."""
@@ -292,7 +282,6 @@ def bury(session: Session, segments: set[bytes], destroy_after: datetime | None 
             Tombstone(
                 id=new_id(),
                 segment_id=segment,
-                stored_bytes=None,
                 created_at=made,
                 destroy_after=destroy_after or made,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import unicodedata
 
 from vault.crypto.manifests import IndexEntry
@@ -42,12 +43,18 @@ def check_path(path: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(check_name(part) for part in path)
 
 
-def check_media_type(text: str | None) -> str:
-    """Return a media type fit to be shown; what is malformed becomes ``application/octet-stream``."""
-    plain = (text or "").split(";")[0].strip().lower()
-    fits = (
-        len(plain) <= 100 and plain.count("/") == 1 and all(33 <= ord(character) < 127 for character in plain)
-    )
+UNTOLD = frozenset({"", "application/octet-stream", "application/x-www-form-urlencoded"})
+
+
+def media_type(told: str | None, name: str) -> str:
+    """Return the media type that a client told, or the one that the name suggests where it told none.
+
+    A hint for people, shown and never acted on. ``curl`` tells ``x-www-form-urlencoded`` of every body.
+    """
+    plain = (told or "").split(";")[0].strip().lower()
+    if plain in UNTOLD:
+        plain = mimetypes.guess_type(name)[0] or ""
+    fits = len(plain) <= 100 and plain.count("/") == 1 and all(33 <= ord(character) < 127 for character in plain)
     return plain if fits else "application/octet-stream"
 
 

@@ -23,7 +23,7 @@ from sqlalchemy.orm import InstanceState, ORMExecuteState, Session
 from vault.crypto.masterkey import MasterKeys
 from vault.crypto.purposes import MASTER_ROWS
 from vault.crypto.rows import RowSealer
-from vault.errors import Unreadable
+from vault.errors import KeyUnavailable, Unreadable
 from vault.extensions import Base
 
 SCHEMA = 1
@@ -49,6 +49,9 @@ UNTRACKED: dict[str, str] = {
 
 Touched = tuple[str, bytes, int, bytes]
 
+Refusal = (Unreadable, KeyUnavailable)
+"""What stands in the place of a row that cannot be believed: its seal does not fit, or is under an unknown key."""
+
 
 def _sql_table(model: type[Any]) -> Table:
     table = inspect(model).local_table
@@ -72,10 +75,11 @@ def _describe(model: type[Base]) -> _Table:
     exceptions = UNSEALED["*"].keys() | UNSEALED.get(table.name, {}).keys() | {"id", "row_version"}
     names = [column.key for column in table.columns]
     sealed = tuple(sorted(name for name in names if name not in exceptions))
+    name = str(table.name)  # SQLAlchemy's is a subclass of str, which an audit entry does not take
     return _Table(
-        table.name,
+        name,
         sealed,
-        RowSealer(table.name, SCHEMA, sealed),
+        RowSealer(name, SCHEMA, sealed),
         namedtuple(f"{model.__name__}Row", names),
         len(names),
         tuple(names.index(name) for name in sealed),
@@ -214,9 +218,9 @@ def install(session_class: Any) -> None:
 def verified_rows(session: Session, statement: Select[Any], *models: type[Any]) -> Iterator[tuple[Any, ...]]:
     """Run ``statement``, which must select all columns of ``models`` in order, and yield one tuple of rows a result.
 
-    Each row is a named tuple whose seal fits, ``None`` where an outer join found nothing, or an ``Unreadable``
-    where the seal does not fit: the caller decides, so that one edited row cannot take a whole list away. Ten times
-    cheaper than entities; for lists and checks.
+    Each row is a named tuple whose seal fits, ``None`` where an outer join found nothing, or the ``Refusal`` that
+    tells why it cannot be believed: the caller decides, so that one edited row cannot take a whole list away. Ten
+    times cheaper than entities; for lists and checks.
     """
     master = _keys_of(session)
     tables = [_table(model) for model in models]
@@ -242,8 +246,8 @@ def _verified_slice(master: MasterKeys, table: _Table, values: Sequence[Any]) ->
             row.seal_key_id,
             row.seal,
         )
-    except Unreadable as unreadable:
-        return unreadable
+    except Refusal as refusal:
+        return refusal
     return row
 
 

@@ -22,7 +22,7 @@ from vault.crypto.accounts import (
     upload_key,
 )
 from vault.crypto.masterkey import MasterKeys
-from vault.crypto.passphrase import KdfParameters
+from vault.crypto.passphrase import KdfParameters, normalise
 from vault.crypto.randomness import new_id, new_secret
 from vault.crypto.tokens import TokenClaims, issue_token, read_token
 from vault.errors import AccountDisabled, LoginRequired, NotFound, Unreadable, WrongLogin
@@ -95,8 +95,9 @@ class Sessions:
         """Try the passphrase and open a session.
 
         Raises ``WrongLogin`` for an unknown name and for a wrong passphrase alike, after the same work;
-        ``TooManyAttempts``, ``Busy``, ``AccountDisabled`` (only to who knows the passphrase).
+        ``BadPassphrase`` before any, ``TooManyAttempts``, ``Busy``, ``AccountDisabled`` (only to who knows the passphrase).
         """
+        normalise(passphrase)
         folded = fold_username(username)
         known = folded is not None and self._is_known(folded, device, token)
         name = folded or username[:64].casefold()

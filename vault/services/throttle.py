@@ -37,12 +37,16 @@ def address_group(address: str) -> str:
     return str(ip)
 
 
-def count_attempt(session: Session, master: MasterKeys, *, name: str | None, address: str) -> list[bytes]:
-    """Add one attempt for the name (not when it is ``None``) and the address; return the ids to take back on success.
+def count_attempt(
+    session: Session, master: MasterKeys, *, name: str | None, address: str | None
+) -> list[bytes]:
+    """Add one attempt for the name and the address, where they are given; return the ids to take back on success.
 
     Raises ``TooManyAttempts`` when either is used up; then nothing is added. The caller commits before Argon2id.
     """
-    limits = [(subject_mac(master, "address", address_group(address)), PER_ADDRESS)]
+    limits = []
+    if address is not None:
+        limits.append((subject_mac(master, "address", address_group(address)), PER_ADDRESS))
     if name is not None:
         limits.append((subject_mac(master, "name", name), PER_NAME))
     since = clock.now() - WINDOW

@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
-from vault.errors import Busy, Conflict, Unreadable
+from vault.errors import Busy, Conflict, Forbidden, NotFound, Unreadable
 from vault.services import audit, seals
 from vault.services.audit import Event
 
@@ -59,6 +59,10 @@ class Transactions:
             self.session.close()
             self.record_unreadable(unreadable, actor, about)
             raise
+        except (Forbidden, NotFound) as denied:
+            self.session.close()
+            self._record_denied(denied, actor, about)
+            raise
         finally:
             self.session.close()
 
@@ -73,6 +77,9 @@ class Transactions:
             return self._try_writing(work)
         except Unreadable as unreadable:
             self.record_unreadable(unreadable, actor, about)
+            raise
+        except (Forbidden, NotFound) as denied:
+            self._record_denied(denied, actor, about)
             raise
 
     def _try_writing(self, work: Callable[[Session], T]) -> T:
@@ -128,6 +135,14 @@ class Transactions:
         except (Unreadable, Busy, Conflict):
             log.error("integrity_failure_not_recorded", object_kind=kind, detail=unreadable.reason)
 
+    def _record_denied(
+        self, denied: Forbidden | NotFound, actor: bytes | None, about: tuple[str, bytes] | None
+    ) -> None:
+        """Write one ``denied`` for whoever asked for what he may not have, or for what is not there: the same work."""
+        if about is not None:
+            event = Event("denied", actor, *about, succeeded=False, detail=type(denied).__name__)
+            self._try_writing(lambda session: self.record(event))
+
 
 @contextmanager
 def _translated() -> Iterator[None]:
@@ -149,7 +164,7 @@ def _pool_translated() -> Iterator[None]:
 def _busy(error: DBAPIError) -> Exception:
     """Translate a lock held too long or a database that is away; anything else is a defect and stays what it is."""
     if isinstance(error, OperationalError) or error.connection_invalidated:
-        log.warning("database_busy", error=type(error.orig).__name__)
+        log.warning("database_busy", error=type(error.orig).__name__, text=str(error.orig)[:200])
         return Busy(5)
     return error
 

@@ -20,7 +20,7 @@ from vault.crypto.grants import sign_grant, wrap_dek
 from vault.crypto.manifests import Manifest, Part, Segment, encode_parts, parts_digest, seal_manifest
 from vault.crypto.parts import TRAILER, blob_name, blob_size, seal_part
 from vault.crypto.randomness import new_id, new_secret
-from vault.errors import BadInput, BrokenOff, Exists, KeyChanged, NotFound, TooLarge, VaultError
+from vault.errors import BadInput, BrokenOff, Exists, KeyChanged, LoginRequired, TooLarge, VaultError
 from vault.models import Document, DocumentVersion, PartList, SharedKeyRegistry, Upload, User, Work
 from vault.services import clock, names
 from vault.services.access import OWNER, READ, Gate, Held, Need, OpenVersion, entry_of, put_entry
@@ -111,7 +111,7 @@ class Uploads:
                 received,
                 shown if shown is not None or document_id else names.UNTITLED,
                 names.check_path(path),
-                names.check_media_type(media_type),
+                names.media_type(media_type, shown or ""),
             )
             return self._commit(account, draft, recipients, document_id)
         except BaseException:
@@ -257,7 +257,7 @@ class Uploads:
     ) -> None:
         owner = session.scalars(select(User).where(User.id == account.user_id).with_for_update()).one()
         if owner.state != "active" or owner.credential_generation != account.generation:
-            raise NotFound
+            raise LoginRequired
         owner.stored_bytes += received.stored_bytes
         owner.documents += documents
         upload = session.get(Upload, received.segment.id)

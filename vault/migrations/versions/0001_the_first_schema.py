@@ -72,7 +72,6 @@ def upgrade() -> None:
     op.create_table('tombstone',
     sa.Column('id', sa.LargeBinary(length=16), nullable=False),
     sa.Column('segment_id', sa.LargeBinary(length=16), nullable=False),
-    sa.Column('stored_bytes', sa.BigInteger(), nullable=True),
     sa.Column('created_at', sa.BigInteger(), nullable=False),
     sa.Column('destroy_after', sa.BigInteger(), nullable=False),
     sa.Column('row_version', sa.Integer(), nullable=False),

@@ -50,6 +50,18 @@ export function icon(name) {
   return svg;
 }
 
+// Show a file's name so that nothing in it hides: code points in place of characters that turn or break the text.
+export function shownName(name) {
+  const shown = make("bdi", { class: "name" });
+  for (const piece of name.split(/((?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}])/u)) {
+    if (!piece) continue;
+    const isHidden = /^[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]$/u.test(piece);
+    const point = `U+${piece.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+    shown.append(isHidden ? make("span", { class: "code-point" }, point) : piece);
+  }
+  return shown;
+}
+
 export function fieldError(text) {
   return make("p", { class: "field-error", role: "alert" }, icon("exclamation-octagon"), make("span", {}, text));
 }

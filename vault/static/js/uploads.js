@@ -1,7 +1,7 @@
 // Uploads: several files, by choice or by drop, each with its progress, two at a time.
 // The form without script sends the same fields to the same address in the same order.
 import { openDialog } from "./dialogs.js";
-import { AS_SCRIPT, addressOf, fieldError, icon, isLogin, make, problemIn } from "./pages.js";
+import { AS_SCRIPT, addressOf, fieldError, icon, isLogin, make, problemIn, shownName } from "./pages.js";
 import { stayLoggedIn } from "./timeleft.js";
 
 const AT_ONCE = 2;
@@ -26,7 +26,7 @@ class Transfer {
     this.button = make("button", { type: "button", class: "btn btn-sm btn-quiet", "aria-label": `Remove ${file.name}` }, icon("x-lg"));
     this.button.addEventListener("click", () => this.drop());
     const right = make("span", { class: "person" }, this.words, this.button);
-    this.row = make("li", { class: "transfer" }, make("bdi", { class: "transfer-name name" }, file.name), right);
+    this.row = make("li", { class: "transfer" }, make("span", { class: "transfer-name" }, shownName(file.name)), right);
   }
 
   get isOpen() {
@@ -43,6 +43,12 @@ class Transfer {
     this.row.querySelectorAll("progress, .field-error").forEach((old) => old.remove());
     this.words.textContent = size(this.file.size);
     this.row.append(fieldError(text));
+  }
+
+  wait() {
+    this.state = "waiting";
+    this.bar.remove();
+    this.words.textContent = `${size(this.file.size)}, not sent yet`;
   }
 
   send(fields) {
@@ -79,7 +85,7 @@ class Transfer {
     const answer = isJson ? JSON.parse(responseText) : null;
     if (status === 200 && answer) return this.stored(answer.locations);
     if (answer?.field === "recipients") {
-      this.refuse("Not sent yet.");
+      this.wait();
       return this.uploader.refuseRecipients(answer.text);
     }
     return this.refuse(answer?.text || problemIn(responseText));
@@ -172,12 +178,14 @@ class Uploader {
     box.querySelectorAll(".field-error").forEach((old) => old.remove());
     box.append(fieldError(text));
     field.setAttribute("aria-invalid", "true");
+    field.classList.add("is-invalid");
     field.focus();
   }
 
   clearRecipients() {
     const field = this.form.elements.recipients;
     field?.removeAttribute("aria-invalid");
+    field?.classList.remove("is-invalid");
     field?.closest(".field").querySelectorAll(".field-error").forEach((old) => old.remove());
   }
 
