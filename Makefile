@@ -22,4 +22,4 @@ bench-peers: ## measure it beside other servers that are installed here
 	.venv/bin/python -m bench.peers
 
 vectors: ## make the test vectors anew from their fixed inputs; there must be no diff
-	.venv/bin/python -m tests.crypto.make_vectors
+	.venv/bin/python tools/make_vectors.py

@@ -91,7 +91,9 @@ class Client:
         self.close()
 
 
-def many(server: Server, requests: Sequence[bytes], connections: int, status: int) -> tuple[float, list[bytes]]:
+def many(
+    server: Server, requests: Sequence[bytes], connections: int, status: int
+) -> tuple[float, list[bytes]]:
     """Send ready-made requests over some connections at once; return the seconds in all and the bodies in order."""
     answers: list[bytes] = [b""] * len(requests)
     failures: list[BaseException] = []

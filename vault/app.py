@@ -60,6 +60,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     with app.app_context():
         wiring.prepare_engine(db.engine)
     wiring.install_seals(app)
+    app.before_request(_name_request)
     headers.register(app)
     identity.register(app)
     problems.register(app)
@@ -82,6 +83,7 @@ def configure_logging(level: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
@@ -106,6 +108,12 @@ def configure_logging(level: str) -> None:
     root.handlers = [kept for kept in root.handlers if kept.name != "docvault"] + [handler]
     logging.getLogger("vault").setLevel(level)
     logging.getLogger("gunicorn").setLevel(level)
+
+
+def _name_request() -> None:
+    """Put the request's id on every log line that it causes."""
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request=wiring.request_id().hex())
 
 
 def migrate_schema(app: Flask) -> None:

@@ -245,6 +245,29 @@ def test_p6_a_session_opens_with_its_own_secret_and_unedited_row_only(alice: Per
         open_session(other, other.key_id, secret, sealed, **bound)
 
 
+def test_a_session_opens_after_the_master_key_was_promoted(alice: Person) -> None:
+    secret, session = new_secret(), new_id()
+    bound: dict[str, Any] = {
+        "session": session, "user": alice.id, "created_at": NOW, "expires_at": NOW + timedelta(hours=12),
+        "generation": 0,
+    }  # fmt: skip
+    sealed = seal_session(MASTER, secret, alice.account_key, **bound)
+    rotated = MasterKeys(NEW, [OLD])
+    assert open_session(rotated, MASTER.key_id, secret, sealed, **bound) == alice.account_key
+    with pytest.raises(Unreadable):
+        open_session(rotated, rotated.key_id, secret, sealed, **bound)
+    with pytest.raises(KeyUnavailable):
+        open_session(MasterKeys(NEW), MASTER.key_id, secret, sealed, **bound)
+
+
+def test_k2_a_directory_mac_is_checked_under_its_own_master_key(alice: Person) -> None:
+    bound: dict[str, Any] = {"user": alice.id, "key_version": 1, "fingerprint": alice.keys.public.fingerprint}
+    mac, rotated = directory_mac(MASTER, **bound), MasterKeys(NEW, [OLD])
+    check_directory_mac(rotated, MASTER.key_id, mac, **bound)
+    with pytest.raises(Unreadable):
+        check_directory_mac(rotated, rotated.key_id, mac, **bound)
+
+
 def test_keys_of_a_wrong_size_are_never_sealed(alice: Person) -> None:
     with pytest.raises(ValueError):
         seal_account_key(

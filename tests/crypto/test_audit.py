@@ -24,7 +24,7 @@ def test_w9_two_different_entries_have_different_hashes(one: list[Any], other: l
 
 
 def test_m5_an_entry_is_bound_to_its_place() -> None:
-    fields = ["share", new_id(), 5, NOW, None]
+    fields: list[Any] = ["share", new_id(), 5, NOW, None]
     right = entry_hash(FIRST, 1, fields)
     assert entry_hash(new_secret(), 1, fields) != right
     assert entry_hash(FIRST, 2, fields) != right

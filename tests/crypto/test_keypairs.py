@@ -96,6 +96,13 @@ def test_k5_odd_public_keys(alice: Person) -> None:
                 pytest.fail(name)
 
 
+def test_k5_a_huge_key_is_refused_before_it_is_parsed(alice: Person) -> None:
+    huge = _spki(_numbers(alice.keys).n << 14_336 | 1, EXPONENT)
+    with pytest.raises(Unreadable) as raised:
+        PublicKeys(huge, alice.keys.public.sign_der)
+    assert raised.value.reason == "public key too long"
+
+
 def test_k5_a_key_of_one_pair_twice(alice: Person) -> None:
     with pytest.raises(Unreadable):
         PublicKeys(alice.keys.public.wrap_der, alice.keys.public.wrap_der)

@@ -393,6 +393,16 @@ def test_c3_a_piece_of_another_length_is_refused(size: int) -> None:
         reader.open_chunks(-1, blob[HEADER : HEADER + SEALED_CHUNK])
 
 
+@pytest.mark.parametrize("told", [0, 4, 6, 100, CHUNK - 1])
+def test_c3_the_last_chunk_must_have_the_length_of_the_part_list(told: int) -> None:
+    """An authentic blob of 5 bytes in the place of a part that the signed list gives another length."""
+    blob = sealed_blob(5)
+    reader = reader_of(told)
+    reader.open_header(blob[:HEADER])
+    with pytest.raises(Unreadable):
+        reader.open_chunks(0, blob[HEADER:-TRAILER])
+
+
 @pytest.mark.parametrize("size", [0, 1, HEADER - 1, HEADER + 1])
 def test_c3_a_header_of_another_length_is_refused(size: int) -> None:
     with pytest.raises(Unreadable):

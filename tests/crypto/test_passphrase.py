@@ -3,6 +3,8 @@
 import hashlib
 import time
 import unicodedata
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -32,6 +34,21 @@ SALT = bytes(range(16))
 RIGHT = KdfParameters(*KDF_DEFAULT, SALT)
 
 
+def seconds(verb: Callable[[], None]) -> float:
+    """Processor time, best of three: what the verb needs, and not what else this machine does."""
+    times = []
+    for _ in range(3):
+        began = time.thread_time()
+        verb()
+        times.append(time.thread_time() - began)
+    return min(times)
+
+
+def refused(text: str) -> None:
+    with pytest.raises(BadPassphrase):
+        normalise(text)
+
+
 # --- P1 ---
 
 OUT_OF_BOUNDS: list[tuple[Any, Any, Any, Any]] = [
@@ -46,10 +63,11 @@ OUT_OF_BOUNDS: list[tuple[Any, Any, Any, Any]] = [
 
 @pytest.mark.parametrize("parameters", OUT_OF_BOUNDS)
 def test_p1_parameters_outside_floor_and_ceiling_are_refused_at_once(parameters: tuple[Any, ...]) -> None:
-    began = time.perf_counter()
-    with pytest.raises(Unreadable):
-        derive_kek(b"passphrase", KdfParameters(*parameters))
-    assert time.perf_counter() - began < 0.05
+    def refuse() -> None:
+        with pytest.raises(Unreadable):
+            derive_kek(b"passphrase", KdfParameters(*parameters))
+
+    assert seconds(refuse) < 0.05
 
 
 def test_p1_the_bounds_are_those_of_the_design() -> None:
@@ -80,17 +98,11 @@ def test_the_kek_is_argon2id_of_the_reference_implementation() -> None:
 
 def test_p4_a_mebibyte_is_refused_before_any_work() -> None:
     for text in ("x" * 2**20, "é" * 2**20, "e\u0301" * 2**20, "\U0001f333" * 2**20):
-        began = time.perf_counter()
-        with pytest.raises(BadPassphrase):
-            normalise(text)
-        assert time.perf_counter() - began < 0.1
+        assert seconds(partial(refused, text)) < 0.1
 
 
 def test_p4_a_hostile_run_of_combining_marks_takes_no_time() -> None:
-    began = time.perf_counter()
-    with pytest.raises(BadPassphrase):
-        normalise("a" + "\u0315\u0316" * 2047)
-    assert time.perf_counter() - began < 0.1
+    assert seconds(lambda: refused("a" + "\u0315\u0316" * 2047)) < 0.1
 
 
 @pytest.mark.parametrize("length", [1, 64, 65, 72, 73, 128, 255, 256, 1023, 1024])

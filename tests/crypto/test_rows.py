@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vault.crypto.encoding import enc, items, microseconds
 from vault.crypto.purposes import ROW
 from vault.crypto.randomness import new_secret
-from vault.crypto.rows import TAGS, RowSealer, row_seal
+from vault.crypto.rows import TAGS, RowSealer, Value, row_seal
 
 KEY = new_secret()
 NOW = datetime(2026, 11, 22, 1, 2, 3, 456_789, tzinfo=UTC)
@@ -96,7 +96,7 @@ def test_m2_values_that_print_alike_are_apart() -> None:
 
 
 def test_m2_everything_around_the_columns_is_sealed() -> None:
-    columns = [("a", 1), ("b", "x")]
+    columns: list[tuple[str, Value]] = [("a", 1), ("b", "x")]
     seals = {
         _seal("t", 1, b"id", 1, columns), _seal("u", 1, b"id", 1, columns), _seal("t", 2, b"id", 1, columns),
         _seal("t", 1, b"ie", 1, columns), _seal("t", 1, b"id", 2, columns), _seal("t", 1, b"id", 1, columns[::-1]),

@@ -29,7 +29,7 @@ def run(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
         "DOCVAULT_TEST_MINIO": str(tmp_path / "minio"),
         "DOCVAULT_TEST_CHROMIUM": str(tmp_path / "chromium"),
     }
-    words = [
+    words: list[str | Path] = [
         "-q",
         "-p",
         "tests.servers.plugin",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
-import structlog
 from flask import Flask, Response, g, request
 
 from vault.wiring import request_id, services
 
-log = structlog.get_logger("vault.http")
+log = logging.getLogger("vault.http")
 
 POLICY = {
     "default-src": ["'none'"],
@@ -48,9 +48,7 @@ def _is_static(response: Response) -> bool:
     return request.endpoint == "static" and response.status_code in {200, 206, 304}
 
 
-def _bind_request() -> None:
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request=request_id().hex())
+def _begin() -> None:
     g.began = time.perf_counter()
 
 
@@ -59,18 +57,13 @@ def _log_answer(response: Response) -> Response:
     if request.endpoint in {"health.alive", "health.ready"} and response.status_code == 200:
         return response
     seconds = time.perf_counter() - g.get("began", time.perf_counter())
-    log.info(
-        "answered",
-        method=request.method,
-        endpoint=request.endpoint,
-        status=response.status_code,
-        ms=round(seconds * 1000, 1),
-    )
+    told = {"method": request.method, "endpoint": request.endpoint, "status": response.status_code}
+    log.info("answered", extra=told | {"ms": round(seconds * 1000, 1)})
     return response
 
 
 def register(app: Flask) -> None:
     """Set the headers on every answer, errors included, and log it."""
-    app.before_request(_bind_request)
+    app.before_request(_begin)
     app.after_request(_log_answer)
     app.after_request(_add_headers)

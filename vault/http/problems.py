@@ -5,10 +5,10 @@ The only table of HTTP numbers. An unknown error is a plain 500 with an id; its 
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from http import HTTPStatus
 
-import structlog
 from flask import Flask, Response, g, make_response, redirect, render_template, request, url_for
 from flask.json import dumps
 from flask_wtf.csrf import CSRFError
@@ -19,7 +19,7 @@ from vault import errors
 from vault.http.receiving import drain
 from vault.wiring import request_id
 
-log = structlog.get_logger("vault.http")
+log = logging.getLogger("vault.http")
 
 STATUS: dict[type[errors.VaultError], int] = {
     errors.BadInput: 400,
@@ -91,7 +91,7 @@ def _vault_error(error: errors.VaultError) -> Response:
         target = request.full_path.rstrip("?")
         return redirect(url_for("web.login", next=None if target == "/" else target))  # type: ignore[return-value]
     if status >= 500:
-        log.error("refused", error=type(error).__name__, status=status)
+        log.error("refused", extra={"error": type(error).__name__, "status": status})
     kind = f"urn:docvault:{type(error).__name__}"
     response = answer(status, str(error), kind=kind, field=getattr(error, "field", None))
     if status in {429, 503}:
@@ -120,7 +120,7 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _unknown_error(error: Exception) -> Response:
-    log.exception("unexpected", error=type(error).__name__)
+    log.exception("unexpected", extra={"error": type(error).__name__})
     return answer(
         500, "Something went wrong that should not. It was noted; nothing that was confirmed is lost."
     )

@@ -17,6 +17,7 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 from vault.errors import BadInput, BrokenOff, TooLarge
 from vault.http.identity import check_csrf, current_account
 from vault.services.unlocked import UnlockedAccount
+from vault.services.uploads import Draft
 from vault.wiring import services
 
 READ_BYTES = 2**20
@@ -52,14 +53,22 @@ class _Part:
 
     def read(self, size: int) -> memoryview:
         """Return at most ``size`` bytes, and nothing at the end of the part."""
+        self._fill()
+        given, self._kept = self._kept[:size], self._kept[size:]
+        return given
+
+    def is_empty(self) -> bool:
+        """Tell whether the part has no content, without taking any of it."""
+        self._fill()
+        return not self._kept
+
+    def _fill(self) -> None:
         if not self._kept and not self._ended:
             event = next(self._events, None)
             if event is None:
                 self._ended = True
             else:
                 self._kept = memoryview(event)
-        given, self._kept = self._kept[:size], self._kept[size:]
-        return given
 
     def text(self) -> str:
         """Return a field's whole value; raises ``BadInput`` when it is too long or not UTF-8."""
@@ -104,7 +113,10 @@ def _events(parser: PushMultipartParser) -> Iterator[Any]:
 
 def _parts() -> Iterator[_Part]:
     """Give the parts of the form one after another; one must be read to its end before the next."""
-    parser = PushMultipartParser(_boundary(), max_segment_count=FIELDS, strict=True)
+    try:
+        parser = PushMultipartParser(_boundary(), max_segment_count=FIELDS, strict=True)
+    except MultipartError as error:
+        raise BadInput("file", "The form has no usable boundary.") from error
     events = _events(parser)
     for event in events:
         if isinstance(event, MultipartSegment):
@@ -127,7 +139,8 @@ def receive_form(document_id: bytes | None = None) -> list[bytes]:
     """Receive a multipart form with any number of files; return the ids of the documents, in order.
 
     The session is checked before the first read, the CSRF token before the first byte of a file: a file that comes
-    before a valid token ends the request and stores nothing. With ``document_id`` the one file becomes a new version.
+    before a valid token ends the request. A form that fails anywhere leaves none of its files. With ``document_id`` the
+    one file becomes a new version.
     """
     account = current_account()
     uploads = services().uploads
@@ -136,20 +149,18 @@ def receive_form(document_id: bytes | None = None) -> list[bytes]:
     _allow(uploads.largest + OVERHEAD_BYTES)
     form = _Form(account, document_id)
     g.drain_body = True
-    for part in _parts():
-        if part.filename is None:
-            form.take_field(part)
-        elif part.filename or part.read(1):
-            form.take_file(part)
+    try:
+        for part in _parts():
+            form.take(part)
+    except BaseException:
+        form.give_up()
+        raise
     g.drain_body = False
-    if not form.stored:
-        form.check_token()
-        raise BadInput("file", "Choose a file.")
-    return form.stored
+    return form.commit()
 
 
 class _Form:
-    """What has come of a form so far."""
+    """What has come of a form so far: its files are durable, and become documents together at its end."""
 
     def __init__(self, account: UnlockedAccount, document_id: bytes | None) -> None:
         self._account = account
@@ -158,9 +169,16 @@ class _Form:
         self._usernames: list[str] = []
         self._recipients: tuple[bytes, ...] | None = None
         self._name: str | None = None
-        self.stored: list[bytes] = []
+        self._drafts: list[Draft] = []
 
-    def take_field(self, part: _Part) -> None:
+    def take(self, part: _Part) -> None:
+        """Take one part; a file without name and content is what a browser sends where none was chosen."""
+        if part.filename is None:
+            self._take_field(part)
+        elif part.filename or not part.is_empty():
+            self._take_file(part)
+
+    def _take_field(self, part: _Part) -> None:
         if part.name == "csrf_token":
             self._token = part.text()
         elif part.name == "recipients":
@@ -172,25 +190,27 @@ class _Form:
         else:
             part.text()
 
-    def check_token(self) -> None:
-        check_csrf(self._token)
-
-    def take_file(self, part: _Part) -> None:
+    def _take_file(self, part: _Part) -> None:
         if self._recipients is None:
-            self.check_token()
+            check_csrf(self._token)
             self._recipients = services().uploads.resolve(self._account, self._usernames)
-        if self._document_id is not None and self.stored:
+        if self._document_id is not None and self._drafts:
             raise BadInput("file", "A new version is one file.")
-        stored = services().uploads.receive(
-            self._account,
-            part.read,
-            name=self._name or part.filename or None,
-            media_type=part.content_type,
-            recipients=self._recipients,
-            document_id=self._document_id,
+        name, self._name = self._name or part.filename or None, None
+        draft = services().uploads.store(self._account, part.read, name=name, media_type=part.content_type)
+        self._drafts.append(draft)
+
+    def commit(self) -> list[bytes]:
+        """Make documents of all files, or of none; return their ids, in order."""
+        if not self._drafts:
+            check_csrf(self._token)
+            raise BadInput("file", "Choose a file.")
+        return services().uploads.commit(
+            self._account, self._drafts, self._recipients or (), self._document_id
         )
-        self._name = None
-        self.stored.append(stored)
+
+    def give_up(self) -> None:
+        services().uploads.give_up(self._drafts)
 
 
 def receive_raw(document_id: bytes | None = None) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from flask import Response, request
+from flask import Response, request, stream_with_context
 from werkzeug.http import is_resource_modified
 
 from vault.errors import RangeUnsatisfiable
@@ -56,7 +56,8 @@ def send_document(opened: Opened) -> Response:
 
 def _content(opened: Opened, asked: tuple[int, int] | None) -> Response:
     start, stop = asked or (0, opened.size)
-    pieces = opened.stream(start, stop) if request.method == "GET" else iter(())
+    # The context lives as long as the stream: damage found in the middle must reach the audit log.
+    pieces = stream_with_context(opened.stream(start, stop)) if request.method == "GET" else iter(())
     response = Response(
         pieces, status=206 if asked else 200, content_type="application/octet-stream", direct_passthrough=True
     )

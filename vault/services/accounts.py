@@ -13,7 +13,13 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from vault.crypto.accounts import directory_mac, open_account_key, seal_account_key, seal_private_keys
+from vault.crypto.accounts import (
+    directory_mac,
+    open_account_key,
+    seal_account_key,
+    seal_private_keys,
+    seal_session,
+)
 from vault.crypto.keypairs import PrivateKeys, generate_keys
 from vault.crypto.masterkey import MasterKeys
 from vault.crypto.passphrase import KdfParameters, fingerprint_words, generate_passphrase
@@ -38,8 +44,13 @@ from vault.services.usernames import fold_username, new_username
 
 
 def parameters_of(method: UnlockMethod) -> KdfParameters:
-    """Read the Argon2id parameters of a row; they are checked against floor and ceiling before they are used."""
-    return KdfParameters(method.memory_kib, method.iterations, method.lanes, method.salt)
+    """Read the Argon2id parameters of a row; raises ``Unreadable`` outside floor and ceiling, before any work (P1)."""
+    parameters = KdfParameters(method.memory_kib, method.iterations, method.lanes, method.salt)
+    try:
+        parameters.check()
+    except Unreadable as unreadable:
+        raise Unreadable("kdf:bounds", "unlock_method", method.id) from unreadable
+    return parameters
 
 
 @dataclass(frozen=True)
@@ -257,11 +268,24 @@ class Accounts:
             self._master, kek, account.account_key,
             user=account.user_id, method=method.id, kind=method.kind, parameters=parameters,
         )  # fmt: skip
+        # A new generation: a session's row that is put back afterwards is no session (P7).
+        user.credential_generation += 1
         for row in session.scalars(select(LoginSession).where(LoginSession.user_id == account.user_id)):
-            if row.id != account.session_id:
+            if row.id == account.session_id:
+                self._carry_over(row, account, user.credential_generation)
+            else:
                 session.delete(row)
         user.device_mac = None
         self._transactions.record(Event("passphrase_change", account.user_id, "user", account.user_id))
+
+    def _carry_over(self, row: LoginSession, account: UnlockedAccount, generation: int) -> None:
+        row.credential_generation = generation
+        row.master_key_id = self._master.key_id
+        row.sealed_account_key = seal_session(
+            self._master, account.secret, account.account_key,
+            session=row.id, user=row.user_id,
+            created_at=row.created_at, expires_at=row.expires_at, generation=generation,
+        )  # fmt: skip
 
     def _locked(self, session: Session, user_id: bytes) -> User:
         return session.scalars(select(User).where(User.id == user_id).with_for_update()).one()

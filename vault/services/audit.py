@@ -16,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vault.crypto.audit import decode_touched, encode_touched, entry_hash
-from vault.errors import AuditBroken, Unreadable
+from vault.errors import AuditBroken
 from vault.models import AuditEntry, AuditHead
 from vault.services import clock, seals
 

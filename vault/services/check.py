@@ -16,8 +16,7 @@ from sqlalchemy.orm import Session
 from vault.crypto.manifests import decode_parts
 from vault.crypto.parts import blob_name, blob_size
 from vault.errors import AuditBroken, KeyUnavailable, Unreadable
-from vault.extensions import Base
-from vault.models import Document, DocumentVersion, PartList, SharedKeyRegistry, Tombstone, Upload, User
+from vault.models import Base, Document, DocumentVersion, PartList, SharedKeyRegistry, Tombstone, Upload, User
 from vault.services import audit, clock, seals
 from vault.services.access import OWNER
 from vault.services.transactions import Transactions

@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session
 from vault.crypto.accounts import check_directory_mac, open_contact, seal_contact
 from vault.crypto.keypairs import PublicKeys
 from vault.crypto.masterkey import MasterKeys
+from vault.crypto.passphrase import fingerprint_words
 from vault.crypto.randomness import new_id
-from vault.errors import KeyChanged, Unreadable
+from vault.errors import KeyChanged, KeyUnavailable, Unreadable
 from vault.models import Contact, User, UserKey
-from vault.services import clock
+from vault.services import clock, seals
 from vault.services.unlocked import UnlockedAccount
 
 
@@ -31,6 +32,14 @@ class Person:
     state: str
     key_version: int
     public: PublicKeys
+
+
+@dataclass(frozen=True)
+class Described:
+    """A user as a page shows him; the words are empty where the directory does not vouch for his key."""
+
+    username: str
+    fingerprint_words: str
 
 
 def verified_public(master: MasterKeys, key: UserKey) -> PublicKeys:
@@ -86,13 +95,38 @@ class Contacts:
         return verified_public(self._master, key)
 
     def usernames(self, session: Session, user_ids: set[bytes]) -> dict[bytes, str]:
-        """Name these users, for lists."""
+        """Name these users, for lists; one whose row does not bear its seal is left out."""
         names: dict[bytes, str] = {}
         ids = sorted(user_ids)
         for start in range(0, len(ids), 500):
-            for user in session.scalars(select(User).where(User.id.in_(ids[start : start + 500]))):
-                names[user.id] = user.username
+            statement = select(*seals.columns(User)).where(User.id.in_(ids[start : start + 500]))
+            for (user,) in seals.verified_rows(session, statement, User):
+                if not isinstance(user, seals.Refusal):
+                    names[user.id] = user.username
         return names
+
+    def described(self, session: Session, user_ids: set[bytes]) -> dict[bytes, Described]:
+        """Name these users with their fingerprints, to be shown: somebody's edited key must not hide a document."""
+        found = dict.fromkeys(user_ids, Described("?", ""))
+        ids = sorted(user_ids)
+        for start in range(0, len(ids), 500):
+            statement = (
+                select(*seals.columns(User, UserKey))
+                .join(UserKey, (UserKey.user_id == User.id) & (UserKey.version == User.key_version))
+                .where(User.id.in_(ids[start : start + 500]))
+            )
+            for user, key in seals.verified_rows(session, statement, User, UserKey):
+                if not isinstance(user, seals.Refusal):
+                    found[user.id] = Described(user.username, self._words(key))
+        return found
+
+    def _words(self, key: UserKey | Unreadable | KeyUnavailable) -> str:
+        try:
+            if isinstance(key, seals.Refusal):
+                raise key
+            return fingerprint_words(verified_public(self._master, key).fingerprint)
+        except seals.Refusal:
+            return ""
 
     def remembered(self, session: Session, account: UnlockedAccount, other: bytes) -> bytes | None:
         """Return the fingerprint of ``other`` as this account first met it, or ``None`` when they never met."""

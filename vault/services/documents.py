@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vault.crypto.manifests import IndexEntry, decode_parts, seal_manifest, sign_version
@@ -134,9 +134,7 @@ class Documents:
                     select(SharedKeyRegistry).where(SharedKeyRegistry.version_id == held.document.version_id)
                 )
             )
-        people = self._contacts.people(
-            session, {grant.reader_id for grant in grants} | {held.document.owner_id}
-        )
+        people = self._contacts.described(session, {grant.reader_id for grant in grants})
         views = [
             ReaderView(
                 people[grant.reader_id].username,
@@ -144,21 +142,14 @@ class Documents:
                 grant.reader_id == account.user_id,
                 grant.since,
                 grant.expires_at,
-                fingerprint_words(people[grant.reader_id].public.fingerprint),
+                people[grant.reader_id].fingerprint_words,
             )
             for grant in grants
         ]
         if not held.is_owner:
-            owner = people[held.document.owner_id]
+            words = fingerprint_words(opened.owner.public.fingerprint)
             views.append(
-                ReaderView(
-                    owner.username,
-                    True,
-                    False,
-                    held.document.created_at,
-                    None,
-                    fingerprint_words(owner.public.fingerprint),
-                )
+                ReaderView(opened.owner.username, True, False, held.document.created_at, None, words)
             )
         return sorted(views, key=lambda view: (not view.is_owner, view.username))
 

@@ -24,6 +24,7 @@ SCOPES = {"owned": (OWNER,), "shared": (READ,), "all": (OWNER, READ)}
 SORTS = ("date", "name", "size", "owner", "type")
 LARGEST_PAGE = 1000
 OPENED_AT_ONCE = 1000
+NOTHING_KNOWN = IndexEntry(bytes(16), bytes(32), 0, 0, 0, "", (), "", 0)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,14 @@ class Lists:
         return (
             select(*seals.columns(Document, SharedKeyRegistry, DocumentIndex))
             .select_from(SharedKeyRegistry)
-            .join(Document, Document.version_id == SharedKeyRegistry.version_id)
+            .join(
+                Document,
+                # By the primary key; the version picks the grant on the current one.
+                and_(
+                    Document.id == SharedKeyRegistry.document_id,
+                    Document.version_id == SharedKeyRegistry.version_id,
+                ),
+            )
             .outerjoin(
                 DocumentIndex,
                 and_(DocumentIndex.document_id == Document.id, DocumentIndex.reader_id == account.user_id),
@@ -145,6 +153,7 @@ class Lists:
         found = self._entries(session, account, scope)
         found |= {version.document_id: version.entry for version in opened}
         wanted = [(document, entry) for document, entry in found.items() if names.matches(entry, query)]
+        wanted += [(document, NOTHING_KNOWN) for document in self._not_opened(session, account, scope, found)]
         owners = (
             self._contacts.usernames(session, {entry.owner for _, entry in wanted}) if key == "owner" else {}
         )
@@ -196,7 +205,7 @@ class Lists:
         entries: dict[bytes, IndexEntry] = {}
         open_entry = account.index_key.open
         for (row,) in seals.verified_rows(session, statement, DocumentIndex):
-            if isinstance(row, Unreadable):
+            if isinstance(row, seals.Refusal):
                 continue
             try:
                 entries[row.document_id] = open_entry(
@@ -206,13 +215,20 @@ class Lists:
                 continue
         return entries
 
+    def _not_opened(
+        self, session: Session, account: UnlockedAccount, scope: str, found: dict[bytes, IndexEntry]
+    ) -> list[bytes]:
+        """Find the documents of which nothing could be opened: they are shown as such, never left out (M4)."""
+        statement = self._lines(account, scope).with_only_columns(Document.id)
+        return [document for (document,) in session.connection().execute(statement) if document not in found]
+
     def _open_unknown(self, session: Session, account: UnlockedAccount, scope: str) -> list[OpenVersion]:
         """Open documents that came since the last list, so that a search and a sort by name know them."""
         statement = self._lines(account, scope).where(DocumentIndex.id.is_(None)).limit(OPENED_AT_ONCE)
         opened = []
         for line in self._fetch(session, statement):
             try:
-                if not isinstance(line.document, Unreadable):
+                if not isinstance(line.document, seals.Refusal):
                     opened.append(self._open_line(session, account, line.document.id))
             except (Unreadable, VaultError):
                 continue
@@ -226,22 +242,24 @@ class Lists:
         self, session: Session, account: UnlockedAccount, lines: list[_Line], opened: list[OpenVersion]
     ) -> list[DocumentRow]:
         fresh = {version.document_id: version.entry for version in opened}
-        owners = {line.document.owner_id for line in lines if not isinstance(line.document, Unreadable)}
+        owners = {line.document.owner_id for line in lines if not isinstance(line.document, seals.Refusal)}
         usernames = {account.user_id: account.username}
         if owners - usernames.keys():
             usernames |= self._contacts.usernames(session, owners)
-        rows, failures = [], []
+        rows: list[DocumentRow] = []
+        failures: list[tuple[Unreadable, bytes | None]] = []
         for line in lines:
             try:
                 rows.append(self._row(session, account, line, usernames, fresh, opened))
             except VaultError as error:
                 if isinstance(error, Unreadable):
-                    failures.append(error)
+                    failures.append((error, _document_id(line)))
                 row = _unreadable_row(line, account, usernames)
                 rows += [row] if row else []
-        for failure in failures[:1]:
+        for failure, document_id in failures[:1]:
             session.close()
-            self._transactions.record_unreadable(failure, account.user_id)
+            about = ("document", document_id) if document_id else None
+            self._transactions.record_unreadable(failure, account.user_id, about)
         return rows
 
     def _row(
@@ -254,7 +272,7 @@ class Lists:
         opened: list[OpenVersion],
     ) -> DocumentRow:
         for row in (line.document, line.grant, line.index):
-            if isinstance(row, Unreadable):
+            if isinstance(row, seals.Refusal):
                 raise row
         document, grant, index = line.document, line.grant, line.index
         if grant.document_id != document.id:
@@ -284,21 +302,20 @@ class Lists:
 def _unreadable_row(line: _Line, account: UnlockedAccount, usernames: dict[bytes, str]) -> DocumentRow | None:
     """Show that something is there and does not open; ``None`` where not even the document's row can be believed."""
     document, grant = line.document, line.grant
-    if isinstance(document, Unreadable) or isinstance(grant, Unreadable):
+    if isinstance(document, seals.Refusal) or isinstance(grant, seals.Refusal):
         return None
-    entry = IndexEntry(document.owner_id, bytes(32), 0, 0, 0, "", (), "", 0)
-    row = row_of(document, grant, entry, account, usernames)
+    row = row_of(document, grant, NOTHING_KNOWN, account, usernames)
     return replace(row, readable=False, is_new=False)
 
 
 def _document_id(line: _Line) -> bytes | None:
     document = line.document
-    return document.object_id if isinstance(document, Unreadable) else document.id
+    return getattr(document, "object_id", None) if isinstance(document, seals.Refusal) else document.id
 
 
 def _date_key(line: _Line) -> tuple[datetime, bytes]:
     grant = line.grant
-    if isinstance(grant, Unreadable):
+    if isinstance(grant, seals.Refusal):
         return datetime.min.replace(tzinfo=clock.now().tzinfo), b""
     return grant.came_at, grant.id
 

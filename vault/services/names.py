@@ -54,7 +54,9 @@ def media_type(told: str | None, name: str) -> str:
     plain = (told or "").split(";")[0].strip().lower()
     if plain in UNTOLD:
         plain = mimetypes.guess_type(name)[0] or ""
-    fits = len(plain) <= 100 and plain.count("/") == 1 and all(33 <= ord(character) < 127 for character in plain)
+    fits = (
+        len(plain) <= 100 and plain.count("/") == 1 and all(33 <= ord(character) < 127 for character in plain)
+    )
     return plain if fits else "application/octet-stream"
 
 

@@ -24,7 +24,7 @@ from vault.crypto.masterkey import MasterKeys
 from vault.crypto.purposes import MASTER_ROWS
 from vault.crypto.rows import RowSealer
 from vault.errors import KeyUnavailable, Unreadable
-from vault.extensions import Base
+from vault.models import Base
 
 SCHEMA = 1
 
@@ -40,7 +40,7 @@ UNTRACKED: dict[str, str] = {
     "audit_entry": "is the chain itself",
     "audit_head": "is the chain's end",
     "login_attempt": "lives for minutes; a row put back or removed moves a counter of at most ten",
-    "login_session": "is refused by its own times and the user's credential generation",
+    "login_session": "is refused by its own times and the user's credential generation, and opens for its token alone",
     "document_index": "is sealed under the account key and only ever raised; a lower one is renewed, never believed",
     "upload": "names only blobs that no document has yet",
     "lease": "says who sweeps; nothing is decided by it",

@@ -95,12 +95,12 @@ class Sessions:
         """Try the passphrase and open a session.
 
         Raises ``WrongLogin`` for an unknown name and for a wrong passphrase alike, after the same work;
-        ``BadPassphrase`` before any, ``TooManyAttempts``, ``Busy``, ``AccountDisabled`` (only to who knows the passphrase).
+        ``BadPassphrase`` before any, ``TooManyAttempts``, ``Busy``, ``AccountDisabled`` (only to who knows it).
         """
         normalise(passphrase)
         folded = fold_username(username)
         known = folded is not None and self._is_known(folded, device, token)
-        name = folded or username[:64].casefold()
+        name = folded or username[:64].casefold().encode(errors="backslashreplace").decode()
         attempts = self._transactions.writing(
             lambda session: throttle.count_attempt(
                 session, self._master, name=None if known else name, address=address
@@ -387,11 +387,14 @@ class Sessions:
             raise NotFound
 
     def end_all(self, account: UnlockedAccount) -> None:
-        """End every session of one's own, this one too."""
+        """End every session of one's own, this one too; a row that is put back afterwards is no session (P7)."""
         self._end(account, None, "session_end_all")
 
     def _end(self, account: UnlockedAccount, only: set[bytes] | None, action: str) -> int:
         def work(session: Session) -> int:
+            if only is None:
+                user = session.scalars(select(User).where(User.id == account.user_id).with_for_update()).one()
+                user.credential_generation += 1
             rows = session.scalars(select(LoginSession).where(LoginSession.user_id == account.user_id)).all()
             ended = [row for row in rows if only is None or row.id in only]
             for row in ended:

@@ -21,7 +21,16 @@ from vault.crypto.manifests import Manifest, Part, Segment, encode_parts, parts_
 from vault.crypto.parts import TRAILER, blob_name, blob_size, seal_part
 from vault.crypto.randomness import new_id, new_secret
 from vault.errors import BadInput, BrokenOff, Exists, KeyChanged, LoginRequired, TooLarge, VaultError
-from vault.models import Document, DocumentVersion, PartList, SharedKeyRegistry, Upload, User, Work
+from vault.models import (
+    Document,
+    DocumentVersion,
+    LoginSession,
+    PartList,
+    SharedKeyRegistry,
+    Upload,
+    User,
+    Work,
+)
 from vault.services import clock, names
 from vault.services.access import OWNER, READ, Gate, Held, Need, OpenVersion, entry_of, put_entry
 from vault.services.audit import Event
@@ -101,22 +110,55 @@ class Uploads:
         ``read(n)`` gives at most n bytes, and nothing at the end. ``length``, where announced, must come true, else
         ``BrokenOff``. Raises ``TooLarge`` as soon as the limit is passed.
         """
+        draft = self.store(account, read, name=name, media_type=media_type, path=path, length=length)
+        return self.commit(account, [draft], recipients, document_id)[0]
+
+    def store(
+        self,
+        account: UnlockedAccount,
+        read: Read,
+        *,
+        name: str | None = None,
+        media_type: str | None = None,
+        path: tuple[str, ...] = (),
+        length: int | None = None,
+    ) -> Draft:
+        """Receive one body and make it durable, as ``receive`` does; it is no document until ``commit``."""
         if length is not None and length > self.largest:
             raise TooLarge(self.largest)
         shown = names.check_name(names.last_part(name)) if name is not None else None
+        folders, kind = names.check_path(path), names.media_type(media_type, shown or "")
         upload_id = self._transactions.writing(lambda session: self._begin(session, account, length))
         try:
-            received = self._store_body(upload_id, read, length)
-            draft = _Draft(
-                received,
-                shown if shown is not None or document_id else names.UNTITLED,
-                names.check_path(path),
-                names.media_type(media_type, shown or ""),
-            )
-            return self._commit(account, draft, recipients, document_id)
+            return Draft(self._store_body(upload_id, read, length), shown, folders, kind)
         except BaseException:
-            self._give_up(upload_id)
+            self._let_expire([upload_id])
             raise
+
+    def commit(
+        self,
+        account: UnlockedAccount,
+        drafts: Sequence[Draft],
+        recipients: Sequence[bytes] = (),
+        document_id: bytes | None = None,
+    ) -> list[bytes]:
+        """Make documents of drafts, all in one transaction or none; return their ids.
+
+        With ``document_id`` the one draft becomes a new version, which keeps its readers.
+        """
+        try:
+            if document_id is not None:
+                return [self._commit_version(account, drafts[0], document_id)]
+            return self._transactions.writing(
+                lambda session: self._insert_all(session, account, drafts, recipients), account.user_id
+            )
+        except BaseException:
+            self.give_up(drafts)
+            raise
+
+    def give_up(self, drafts: Sequence[Draft]) -> None:
+        """Let drafts that will be no documents expire now."""
+        self._let_expire([draft.received.segment.id for draft in drafts])
 
     def _begin(self, session: Session, account: UnlockedAccount, length: int | None) -> bytes:
         started = clock.now()
@@ -132,13 +174,16 @@ class Uploads:
         )
         return upload_id
 
-    def _give_up(self, upload_id: bytes) -> None:
-        """Let a broken-off upload expire now, for the next sweep to destroy; a failure here only delays that."""
+    def _let_expire(self, upload_ids: Sequence[bytes]) -> None:
+        """Let broken-off uploads expire now, for the next sweep to destroy; a failure here only delays that."""
+        if not upload_ids:
+            return
 
         def work(session: Session) -> None:
-            row = session.get(Upload, upload_id)
-            if row is not None:
-                row.expires_at = clock.now()
+            for upload_id in upload_ids:
+                row = session.get(Upload, upload_id)
+                if row is not None:
+                    row.expires_at = clock.now()
 
         try:
             self._transactions.writing(work)
@@ -160,29 +205,28 @@ class Uploads:
 
     # Commit
 
-    def _commit(
-        self,
-        account: UnlockedAccount,
-        draft: _Draft,
-        recipients: Sequence[bytes],
-        document_id: bytes | None,
-    ) -> bytes:
-        if document_id is None:
-            return self._transactions.writing(
-                lambda session: self._insert(session, account, draft, recipients), account.user_id
-            )
+    def _commit_version(self, account: UnlockedAccount, draft: Draft, document_id: bytes) -> bytes:
         return self._transactions.writing(
             lambda session: self._replace(session, account, draft, document_id),
             account.user_id,
             ("document", document_id),
         )
 
+    def _insert_all(
+        self,
+        session: Session,
+        account: UnlockedAccount,
+        drafts: Sequence[Draft],
+        recipients: Sequence[bytes],
+    ) -> list[bytes]:
+        readers = self._people(session, account, recipients)
+        return [self._insert(session, account, draft, readers) for draft in drafts]
+
     def _insert(
-        self, session: Session, account: UnlockedAccount, draft: _Draft, recipients: Sequence[bytes]
+        self, session: Session, account: UnlockedAccount, draft: Draft, readers: Sequence[Person]
     ) -> bytes:
         made, dek = clock.now(), new_secret()
         manifest = draft.manifest(account, new_id(), new_id(), 1)
-        readers = self._people(session, account, recipients)
         session.add(
             Document(
                 id=manifest.document,
@@ -256,7 +300,7 @@ class Uploads:
         self, session: Session, account: UnlockedAccount, received: Received, documents: int
     ) -> None:
         owner = session.scalars(select(User).where(User.id == account.user_id).with_for_update()).one()
-        if owner.state != "active" or owner.credential_generation != account.generation:
+        if owner.state != "active" or not _is_current(session, account, owner.credential_generation):
             raise LoginRequired
         owner.stored_bytes += received.stored_bytes
         owner.documents += documents
@@ -265,9 +309,7 @@ class Uploads:
             raise BrokenOff("This upload expired before it was complete. Please send it again.")
         session.delete(upload)
 
-    def _replace(
-        self, session: Session, account: UnlockedAccount, draft: _Draft, document_id: bytes
-    ) -> bytes:
+    def _replace(self, session: Session, account: UnlockedAccount, draft: Draft, document_id: bytes) -> bytes:
         made, dek = clock.now(), new_secret()
         held = self._gate.find(session, account, document_id, Need.OWN, lock=True)
         opened = self._gate.open(session, account, held)
@@ -332,7 +374,7 @@ class Uploads:
 
 
 @dataclass(frozen=True)
-class _Draft:
+class Draft:
     """A received body with the words that its manifest will hold."""
 
     received: Received
@@ -468,9 +510,23 @@ def _reader(pieces: Iterator[bytes]) -> Read:
     return read
 
 
+def _is_current(session: Session, account: UnlockedAccount, generation: int) -> bool:
+    """Tell whether a session still counts: of this generation, or carried over by the passphrase change."""
+    if account.generation == generation:
+        return True
+    row = session.get(LoginSession, account.session_id)
+    return row is not None and row.credential_generation == generation
+
+
 def unique(usernames: Sequence[str]) -> list[str]:
-    """Fold names, and raise ``BadInput`` when one stands twice."""
-    folded = [fold_username(name) or name.strip() for name in usernames if name.strip()]
+    """Fold names; raises ``BadInput`` for one that nobody can have and for one that stands twice."""
+    folded = []
+    for name in usernames:
+        user = fold_username(name)
+        if user is None and name.strip():
+            shown = name.strip()[:64].encode(errors="replace").decode()
+            raise BadInput("recipients", f"There is no user named {shown}.")
+        folded += [user] if user else []
     for name in folded:
         if folded.count(name) > 1:
             raise BadInput("recipients", f"{name} stands twice.")

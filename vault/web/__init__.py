@@ -25,11 +25,21 @@ def check_token() -> None:
 
 @pages.after_request
 def let_forms_name_their_origin(response: Response) -> Response:
-    """Send Referer and Origin within the vault alone: under ``no-referrer`` browsers send ``Origin: null`` with forms."""
+    """Keep Referer and Origin within the vault; under ``no-referrer`` a browser's form says ``Origin: null``."""
     response.headers["Referrer-Policy"] = "same-origin"
     return response
 
 
 from vault.web import accounts, display, documents, people, selection, sessions, sharing, uploads  # noqa: E402
 
-__all__ = ["accounts", "display", "documents", "pages", "people", "selection", "sessions", "sharing", "uploads"]
+__all__ = [
+    "accounts",
+    "display",
+    "documents",
+    "pages",
+    "people",
+    "selection",
+    "sessions",
+    "sharing",
+    "uploads",
+]

@@ -45,8 +45,12 @@ KINDS_BY_TYPE = {
     "message/rfc822": FileKind("Mail", "envelope"),
 }
 KINDS_BY_PREFIX = {
-    "application/vnd.openxmlformats-officedocument.wordprocessingml": FileKind("Text document", "file-earmark-word"),
-    "application/vnd.openxmlformats-officedocument.spreadsheetml": FileKind("Spreadsheet", "file-earmark-spreadsheet"),
+    "application/vnd.openxmlformats-officedocument.wordprocessingml": FileKind(
+        "Text document", "file-earmark-word"
+    ),
+    "application/vnd.openxmlformats-officedocument.spreadsheetml": FileKind(
+        "Spreadsheet", "file-earmark-spreadsheet"
+    ),
     "application/vnd.openxmlformats-officedocument.presentationml": FileKind("Slides", "file-earmark-slides"),
     "image/": FileKind("Picture", "file-earmark-image"),
     "audio/": FileKind("Sound", "file-earmark-music"),

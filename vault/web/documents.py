@@ -74,7 +74,9 @@ def rename(document_id: bytes) -> ResponseReturnValue:
     form = RenameForm(name=found.name, etag=found.etag)
     if form.validate_on_submit():
         with beside_fields(form):
-            services().documents.rename(current_account(), document_id, form.name.data or "", etag=form.etag.data)
+            services().documents.rename(
+                current_account(), document_id, form.name.data or "", etag=form.etag.data
+            )
             return done("The document has its new name.", url_for(".document", document_id=document_id))
     return page("documents/rename.html", form, document=found)
 

@@ -14,6 +14,7 @@ from wtforms import (
     SelectMultipleField,
     StringField,
 )
+from wtforms.fields import SelectChoice
 from wtforms.validators import EqualTo, InputRequired, Optional, Regexp
 
 BETWEEN_NAMES = re.compile(r"[\s,;]+")
@@ -48,7 +49,10 @@ class PassphraseForm(FlaskForm):
     current = PasswordField("Current passphrase", [InputRequired("Type your current passphrase.")])
     choice = RadioField(
         "New passphrase",
-        choices=[("generated", "Make one for me: seven random words"), ("own", "I bring my own")],
+        choices=[
+            SelectChoice("generated", "Make one for me: seven random words"),
+            SelectChoice("own", "I bring my own"),
+        ],
         default="generated",
     )
     passphrase = PasswordField("Your own passphrase", [Optional()])

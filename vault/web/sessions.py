@@ -17,13 +17,15 @@ def login() -> ResponseReturnValue:
     """Log in. Unknown name and wrong passphrase are one answer; the throttle's 429 is a page of its own."""
     form = LoginForm(next=request.args.get("next", ""))
     target = safe_next(form.next.data) or url_for(".documents")
-    if request.method == "GET" and current_user.is_authenticated:
+    if request.method != "POST" and current_user.is_authenticated:
         return redirect(target, 303)
     if form.validate_on_submit():
         with beside_fields(form):
             name, words = form.username.data or "", form.passphrase.data or ""
             client = describe_client(request.user_agent.string)
-            return log_in_response(services().sessions.log_in(name, words, client=client, **brought()), target)
+            return log_in_response(
+                services().sessions.log_in(name, words, client=client, **brought()), target
+            )
     return page("sessions/login.html", form, registration_open=services().accounts.registration_open())
 
 
@@ -44,7 +46,11 @@ def session() -> ResponseReturnValue:
 def end_session(session_id: bytes) -> ResponseReturnValue:
     account = current_account()
     services().sessions.end(account, session_id)
-    return log_out_response() if session_id == account.session_id else done("Signed out there.", url_for(".account"))
+    return (
+        log_out_response()
+        if session_id == account.session_id
+        else done("Signed out there.", url_for(".account"))
+    )
 
 
 @pages.post("/account/sessions/end-all")

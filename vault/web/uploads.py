@@ -46,7 +46,9 @@ def send_version(document_id: bytes) -> ResponseReturnValue:
     return {"locations": [here]} if wants_json() else done("The new version is stored and locked.", here)
 
 
-def upload_page(template: str, error: BadInput | KeyChanged | None = None, **shown: object) -> ResponseReturnValue:
+def upload_page(
+    template: str, error: BadInput | KeyChanged | None = None, **shown: object
+) -> ResponseReturnValue:
     form = UploadForm(formdata=None)
     if error is not None:
         put_beside(form, error)

@@ -53,12 +53,13 @@ function tick() {
 
 export function timeLeft() {
   const seconds = Number(document.body.dataset.secondsLeft);
+  // The login page is shown only where this browser has no session: the other tabs shall not show documents either.
+  if (document.querySelector("form[data-login-form]")) channel?.postMessage({ locked: true });
   if (!seconds) return;
   setLeft(seconds, true);
   tick();
   setInterval(tick, 1000);
   document.addEventListener("visibilitychange", tick);
-  document.querySelector(".lock form").addEventListener("submit", () => channel?.postMessage({ locked: true }));
   channel?.addEventListener("message", ({ data }) => {
     if (data.locked) goToLogin();
     else if (data.deadline > deadline) setLeft((data.deadline - Date.now()) / 1000, false);
