@@ -1,7 +1,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-peers vectors
+.PHONY: help run test check bench vectors
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,9 +17,6 @@ check: ## formatting, lint and types
 
 bench: ## measure this server against plain send and receive
 	.venv/bin/python -m bench
-
-bench-peers: ## measure it beside other servers that are installed here
-	.venv/bin/python -m bench.peers
 
 vectors: ## make the test vectors anew from their fixed inputs; there must be no diff
 	.venv/bin/python tools/make_vectors.py

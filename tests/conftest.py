@@ -11,11 +11,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.cast import MASTER_KEY, NAMES, Vault, register_cast
+from tests.crypto.recorder import MessageRecorder, recording
 from tests.servers.postgres import PostgresServer
 
 pytest_plugins = ["tests.servers.plugin"]
+
+# A busy machine is no counter-example: no deadline for a single one of hundreds of examples.
+settings.register_profile("no_deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no_deadline")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_message() -> Iterator[MessageRecorder]:
+    """Checklist 9: over the whole run no (key, nonce) pair of a seal comes twice."""
+    with recording() as recorder:
+        yield recorder
+    assert not recorder.repeated, "a (key, nonce) pair was used twice"
 
 
 @pytest.fixture(scope="session")

@@ -150,7 +150,7 @@ def another(table: str, column: str, raw: Any) -> Any:
     if python is bool:
         return 1 - raw
     if python is int:
-        return (raw or 0) + 1
+        return (raw or 0) + 10**6
     if python is str:
         return "zz" if raw != "zz" else "yy"
     return bytes([raw[0] ^ 1]) + raw[1:] if raw else b"\x01" * 32

@@ -36,9 +36,7 @@ def browser(chromium: Path) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
-def shared_site(
-    cast_folder: tuple[Path, Vault], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
+def shared_site(cast_folder: tuple[Path, Vault], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder, made = cast_folder
     instance = tmp_path_factory.mktemp("site") / "instance"
     shutil.copytree(folder, instance)
@@ -76,7 +74,7 @@ def visit(browser: Browser) -> Iterator[Meet]:
     yield open_one
     for visitor in visitors:
         visitor.close()
-    assert [wrong for visitor in visitors for wrong in visitor.wrong] == []
+    assert [wrong for visitor in visitors if not visitor.attacked for wrong in visitor.wrong] == []
 
 
 @pytest.fixture

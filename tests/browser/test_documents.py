@@ -255,7 +255,11 @@ def test_a_document_is_renamed_in_a_dialog(site: Site, meet: Meet) -> None:
     alice.link("Rename").click()
     name = alice.dialog().get_by_role("textbox", name="Name")
     expect(name).to_be_focused()
-    for wrong, text in (("a/b.txt", "A name cannot be a path."), ("x" * 256, "at most 255 bytes"), ("", "Type")):
+    for wrong, text in (
+        ("a/b.txt", "A name cannot be a path."),
+        ("x" * 256, "at most 255 bytes"),
+        ("", "Type"),
+    ):
         name.fill(wrong)
         alice.dialog().get_by_role("button", name="Rename").click()
         expect(alice.dialog().get_by_text(text)).to_be_visible()
@@ -290,7 +294,9 @@ def test_a_new_version_replaces_the_content_and_the_owner_keeps_the_old_one(site
     alice = meet("alice")
     alice.page.goto(f"/documents/{document}")
     alice.link("New version").click()
-    alice.dialog().get_by_label("The file that replaces version 1").set_input_files([file("notes 2.txt", b"2nd")])
+    alice.dialog().get_by_label("The file that replaces version 1").set_input_files(
+        [file("notes 2.txt", b"2nd")]
+    )
     alice.dialog().get_by_role("button", name="Upload").click()
     expect(alice.dialog().get_by_text("stored and locked")).to_be_visible()
     alice.dialog().get_by_role("link", name="Done").click()

@@ -51,7 +51,9 @@ def test_a_new_vault_is_set_up_and_an_invited_person_gets_in(fresh_server: Vault
     own = alice.shown_passphrase()
     alice.page.reload()
     expect(alice.page.get_by_text("This code is not valid")).to_be_visible()
-    assert own not in alice.page.content(), "a reload sends the form again, and the passphrase is not shown again"
+    assert own not in alice.page.content(), (
+        "a reload sends the form again, and the passphrase is not shown again"
+    )
     alice.page.goto("/login")
     alice.log_in("alice", own)
     alice.expect_heading("My documents")

@@ -43,7 +43,9 @@ def test_a_dialog_takes_the_focus_keeps_it_and_gives_it_back(
     expect(first.first).to_be_focused()
     for _ in range(10):
         alice.page.keyboard.press("Tab")
-        where = "document.activeElement === document.body || document.activeElement.closest('dialog') !== null"
+        where = (
+            "document.activeElement === document.body || document.activeElement.closest('dialog') !== null"
+        )
         assert alice.page.evaluate(where), "the page behind a dialog takes no focus"
     alice.page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)

@@ -11,7 +11,6 @@ from playwright.sync_api import (
     ConsoleMessage,
     Download,
     Locator,
-    Page,
     Request,
     Response,
     WebError,
@@ -29,14 +28,22 @@ class Visitor:
     """One browser with cookies of its own and one open page.
 
     ``wrong`` fills by itself: errors in the console, exceptions, reports of the Content-Security-Policy, requests that
-    leave the vault, answers of 500 and more, and parts of pages that are missing. Whoever meets a visitor by the
-    fixture ``meet`` fails when anything is left in it.
+    leave the vault, answers of 500 and more, and parts of pages that are missing. A test that meets a visitor by the
+    fixture ``meet`` fails when anything is left in it, unless the visitor is ``attacked`` on purpose.
     """
 
     def __init__(
-        self, browser: Browser, url: str, *, token: str | None = None, scripts: bool = True, **options: Any
+        self,
+        browser: Browser,
+        url: str,
+        *,
+        token: str | None = None,
+        scripts: bool = True,
+        attacked: bool = False,
+        **options: Any,
     ) -> None:
         self.url = url
+        self.attacked = attacked
         self.wrong: list[str] = []
         given = {"locale": "en-GB", "timezone_id": "Europe/Berlin", "reduced_motion": "reduce"} | options
         self.context = browser.new_context(base_url=url, java_script_enabled=scripts, **given)

@@ -2,22 +2,16 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 
-from tests.crypto.recorder import MessageRecorder, recording
 from tests.servers.plugin import need
 from vault.crypto.keypairs import PrivateKeys, generate_keys
 from vault.crypto.randomness import new_id, new_secret
-
-# A busy machine is no counter-example: no deadline for a single one of hundreds of examples.
-settings.register_profile("no_deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("no_deadline")
 
 OWN_VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 
@@ -46,14 +40,6 @@ def bob() -> Person:
 @pytest.fixture(scope="session")
 def mallory() -> Person:
     return _person()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def every_message() -> Iterator[MessageRecorder]:
-    """Checklist 9: over all these tests no (key, nonce) pair of a seal comes twice."""
-    with recording() as recorder:
-        yield recorder
-    assert not recorder.repeated, "a (key, nonce) pair was used twice"
 
 
 @pytest.fixture(scope="session")

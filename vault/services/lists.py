@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from heapq import nlargest, nsmallest
 from typing import Any
 
 from sqlalchemy import Select, and_, or_, select
@@ -31,6 +33,10 @@ NOTHING_KNOWN = IndexEntry(bytes(16), bytes(32), 0, 0, 0, "", (), "", 0)
 class Page:
     items: list[DocumentRow]
     next: str | None
+
+
+_Place = tuple[datetime, bytes]
+"""Where a document stands in a list by date: when its grant came, then the grant's id."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,6 @@ class Lists:
             if key == "date" and not query:
                 lines, cursor = self._by_date(session, account, scope, limit, after, descending)
             else:
-                opened += self._open_unknown(session, account, scope)
                 lines, cursor = self._by_entry(
                     session, account, scope, limit, after, query, key, descending, opened
                 )
@@ -148,38 +153,30 @@ class Lists:
         query: str | None,
         key: str,
         descending: bool,
-        opened: Sequence[OpenVersion],
+        opened: list[OpenVersion],
     ) -> tuple[list[_Line], str | None]:
-        found = self._entries(session, account, scope)
-        found |= {version.document_id: version.entry for version in opened}
-        wanted = [(document, entry) for document, entry in found.items() if names.matches(entry, query)]
-        wanted += [(document, NOTHING_KNOWN) for document in self._not_opened(session, account, scope, found)]
-        owners = (
-            self._contacts.usernames(session, {entry.owner for _, entry in wanted}) if key == "owner" else {}
-        )
-        if key == "date":
-            return self._chosen_by_date(session, account, scope, limit, after, descending, wanted)
-        wanted.sort(key=lambda item: (_sort_key(key, item[1], owners), item[0]), reverse=descending)
+        order = _KEYS[key]
+        wanted: list[tuple[Any, bytes]] = []
+        unknown: list[tuple[bytes, _Place]] = []
+        for document, place, entry in self._known(session, account, scope):
+            if entry is None:
+                unknown.append((document, place))
+            elif entry is NOTHING_KNOWN or names.matches(entry, query):
+                wanted.append((order(entry, place), document))
+        for number, (document, place) in enumerate(unknown):
+            is_turn = number < OPENED_AT_ONCE
+            entry = self._entry_of_unknown(session, account, document, opened) if is_turn else NOTHING_KNOWN
+            if entry is NOTHING_KNOWN or names.matches(entry, query):
+                wanted.append((order(entry, place), document))
+        if key == "owner":
+            owners = self._contacts.usernames(session, {owner for owner, _ in wanted})
+            wanted = [(owners.get(owner, ""), document) for owner, document in wanted]
         start = _offset_cursor(after)
-        chosen = [document for document, _ in wanted[start : start + limit]]
+        first = nlargest if descending else nsmallest
+        chosen = [document for _, document in first(start + limit, wanted)[start:]]
         by_id = self._lines_of(session, account, scope, chosen)
         lines = [by_id[document] for document in chosen if document in by_id]
         return lines, f"o{start + limit}" if len(wanted) > start + limit else None
-
-    def _chosen_by_date(
-        self,
-        session: Session,
-        account: UnlockedAccount,
-        scope: str,
-        limit: int,
-        after: str | None,
-        descending: bool,
-        wanted: Sequence[tuple[bytes, IndexEntry]],
-    ) -> tuple[list[_Line], str | None]:
-        lines = list(self._lines_of(session, account, scope, [document for document, _ in wanted]).values())
-        lines.sort(key=_date_key, reverse=descending)
-        start = _offset_cursor(after)
-        return lines[start : start + limit], f"o{start + limit}" if len(lines) > start + limit else None
 
     def _lines_of(
         self, session: Session, account: UnlockedAccount, scope: str, documents: Sequence[bytes]
@@ -193,46 +190,37 @@ class Lists:
                     found[document_id] = line
         return found
 
-    def _entries(self, session: Session, account: UnlockedAccount, scope: str) -> dict[bytes, IndexEntry]:
-        """Open every entry whose document the account may still read; one that does not open is left to the page."""
-        statement = (
-            select(*seals.columns(DocumentIndex))
-            .select_from(DocumentIndex)
-            .join(Document, Document.id == DocumentIndex.document_id)
-            .join(SharedKeyRegistry, SharedKeyRegistry.version_id == Document.version_id)
-            .where(DocumentIndex.reader_id == account.user_id, *self._mine(account, scope))
+    def _known(
+        self, session: Session, account: UnlockedAccount, scope: str
+    ) -> Iterator[tuple[bytes, _Place, IndexEntry | None]]:
+        """Go through every document that the account may read, with its place by date and its index entry.
+
+        ``None`` stands for an entry that is not there yet, ``NOTHING_KNOWN`` for one that does not open: such a
+        document is shown as unreadable, never left out (M4). The place only orders; no seal covers it here.
+        """
+        statement = self._lines(account, scope).with_only_columns(
+            Document.id, SharedKeyRegistry.came_at, SharedKeyRegistry.id, *seals.columns(DocumentIndex)
         )
-        entries: dict[bytes, IndexEntry] = {}
-        open_entry = account.index_key.open
-        for (row,) in seals.verified_rows(session, statement, DocumentIndex):
-            if isinstance(row, seals.Refusal):
-                continue
-            try:
-                entries[row.document_id] = open_entry(
-                    row.sealed_entry, document=row.document_id, reader=account.user_id
-                )
-            except Unreadable:
-                continue
-        return entries
+        open_entry, reader = account.index_key.open, account.user_id
+        for document, came_at, grant, row in seals.verified_rows(session, statement, DocumentIndex, beside=3):
+            entry: IndexEntry | None = NOTHING_KNOWN
+            if row is None:
+                entry = None
+            elif not isinstance(row, seals.Refusal):
+                with suppress(Unreadable):
+                    entry = open_entry(row.sealed_entry, document=document, reader=reader)
+            yield document, (came_at, grant), entry
 
-    def _not_opened(
-        self, session: Session, account: UnlockedAccount, scope: str, found: dict[bytes, IndexEntry]
-    ) -> list[bytes]:
-        """Find the documents of which nothing could be opened: they are shown as such, never left out (M4)."""
-        statement = self._lines(account, scope).with_only_columns(Document.id)
-        return [document for (document,) in session.connection().execute(statement) if document not in found]
-
-    def _open_unknown(self, session: Session, account: UnlockedAccount, scope: str) -> list[OpenVersion]:
-        """Open documents that came since the last list, so that a search and a sort by name know them."""
-        statement = self._lines(account, scope).where(DocumentIndex.id.is_(None)).limit(OPENED_AT_ONCE)
-        opened = []
-        for line in self._fetch(session, statement):
-            try:
-                if not isinstance(line.document, seals.Refusal):
-                    opened.append(self._open_line(session, account, line.document.id))
-            except (Unreadable, VaultError):
-                continue
-        return opened
+    def _entry_of_unknown(
+        self, session: Session, account: UnlockedAccount, document_id: bytes, opened: list[OpenVersion]
+    ) -> IndexEntry:
+        """Open a document that came since the last list, so that a search and a sort by name know it."""
+        try:
+            version = self._open_line(session, account, document_id)
+        except VaultError:
+            return NOTHING_KNOWN
+        opened.append(version)
+        return version.entry
 
     def _open_line(self, session: Session, account: UnlockedAccount, document_id: bytes) -> OpenVersion:
         held = self._gate.find(session, account, document_id, Need.READ)
@@ -342,12 +330,10 @@ def _offset_cursor(text: str | None) -> int:
     return int(text[1:])
 
 
-_KEYS: dict[str, Callable[[IndexEntry], Any]] = {
-    "name": lambda entry: names.sort_key(entry.name),
-    "size": lambda entry: entry.size,
-    "type": lambda entry: entry.media_type,
+_KEYS: dict[str, Callable[[IndexEntry, _Place], Any]] = {
+    "date": lambda entry, place: place,
+    "name": lambda entry, place: names.sort_key(entry.name),
+    "size": lambda entry, place: entry.size,
+    "type": lambda entry, place: entry.media_type,
+    "owner": lambda entry, place: entry.owner,
 }
-
-
-def _sort_key(key: str, entry: IndexEntry, owners: dict[bytes, str]) -> Any:
-    return owners.get(entry.owner, "") if key == "owner" else _KEYS[key](entry)

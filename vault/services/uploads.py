@@ -477,8 +477,8 @@ def put_once(store: BlobStore, name: str, blob: bytes | memoryview) -> None:
     try:
         store.put_new(name, blob)
     except Exists:
-        with store.get(name) as present:
-            if present.size != len(blob) or present.read()[-TRAILER:] != bytes(blob[-TRAILER:]):
+        with store.get(name, len(blob) - TRAILER) as present:
+            if present.size != len(blob) or present.read() != bytes(blob[-TRAILER:]):
                 raise
 
 

@@ -1,0 +1,40 @@
+"""A life for a vault: after it every table of the schema has a row."""
+
+from __future__ import annotations
+
+import contextlib
+
+from tests.attacks.attacker import CANARY
+from tests.cast import Vault, reader
+from vault.crypto.randomness import new_id
+from vault.errors import BrokenOff, WrongLogin
+from vault.services.audit import Event
+from vault.services.uploads import waiting_wrap
+
+
+def live_through(vault: Vault) -> bytes:
+    """Upload, share, replace, delete, invite, break off, fail to log in; return Alice's document, which Bob reads."""
+    document = vault.upload("alice", CANARY, name="letter.txt", share=("bob", "charlie"))
+    vault.upload("charlie", b"safe", share=("bob",))
+    doomed = vault.upload("alice", b"doomed")
+    alice = vault.alice.account
+    for who in ("alice", "bob", "charlie"):
+        assert vault.read(who, document) == CANARY
+    with vault.services() as bundle:
+        bundle.uploads.receive(alice, reader(CANARY * 2), document_id=document)
+        bundle.documents.delete(alice, [doomed])
+        bundle.invitations.invite(vault.dora.account, "zoe")
+        bundle.sweep.take_lease(new_id())
+        with contextlib.suppress(BrokenOff):
+            bundle.uploads.receive(alice, reader(b"half"), length=8)
+        with contextlib.suppress(WrongLogin):
+            bundle.sessions.log_in("bob", "not his passphrase", address="192.0.2.1", client="tests")
+
+        def wait(session: object) -> None:
+            session.add(waiting_wrap(alice, document, vault.bob.account.user_id))  # type: ignore[attr-defined]
+            bundle.transactions.record(Event("waits", alice.user_id, "document", document))
+
+        bundle.transactions.writing(wait)
+    for who in ("alice", "bob", "charlie"):
+        assert vault.read(who, document) == CANARY * 2
+    return document
