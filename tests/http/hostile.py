@@ -9,12 +9,13 @@ import gzip
 
 CANARY = "document.title='ran';fetch('/canary')"
 SCRIPT = f"<script>{CANARY}</script>"
+SVG = "http://www.w3.org/2000/svg"
 
 FILES: dict[str, tuple[str, bytes]] = {
     "page.html": ("text/html", f"<!doctype html><html><body>{SCRIPT}</body></html>".encode()),
     "page.htm": ("text/html; charset=utf-7", b"+ADw-script+AD4-document.title='ran'+ADw-/script+AD4-"),
     "page.xhtml": ("application/xhtml+xml", f'<html xmlns="http://www.w3.org/1999/xhtml">{SCRIPT}</html>'.encode()),
-    "image.svg": ("image/svg+xml", f'<svg xmlns="http://www.w3.org/2000/svg" onload="{CANARY}">{SCRIPT}</svg>'.encode()),
+    "image.svg": ("image/svg+xml", f'<svg xmlns="{SVG}" onload="{CANARY}">{SCRIPT}</svg>'.encode()),
     "image.svgz": ("image/svg+xml", gzip.compress(b"<svg onload='document.title=1'/>", mtime=0)),
     "feed.xml": ("text/xml", f'<x:script xmlns:x="http://www.w3.org/1999/xhtml">{CANARY}</x:script>'.encode()),
     "style.xml": ("application/xml", b'<?xml-stylesheet type="text/xsl" href="style.xsl"?><a/>'),
@@ -50,11 +51,13 @@ KEPT_NAMES = [
     "plain.txt", "with space.txt", "  inner  space ", "quote\".txt", "apostrophe'.txt", "back\\slash.txt",
     "semi;colon.txt", "comma,comma.txt", "percent%41.txt", "%2e%2e%2f", "plus+.txt", "equals=.txt", "&amp;.html",
     "<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "{{7*7}}", "${7*7}", "#{7*7}", "%(name)s",
-    "'; DROP TABLE document;--", "=cmd|'/c calc'!A1", "@SUM(1)", "-rf", "--help", "~", "~root", "$HOME", "`id`", "$(id)",
-    "|id", ";id", "*", "?", "C:", "CON", "NUL", "aux.txt", "COM1", "LPT1.txt", "desktop.ini", ".htaccess", ".env",
+    "'; DROP TABLE document;--", "=cmd|'/c calc'!A1", "@SUM(1)", "-rf", "--help", "~", "~root", "$HOME", "`id`",
+    "$(id)", "|id", ";id", "*", "?", "C:",
+    "CON", "NUL", "aux.txt", "COM1", "LPT1.txt", "desktop.ini", ".htaccess", ".env",
     "...", "....", "name.", ".hidden", "trailing.txt.", "a" * 255, "ä" * 127, "汉" * 85, "😀" * 63, "Ω≈ç√∫˜µ≤≥÷",
     "ﷺ", "זה שם.pdf", "اسم.pdf", "\u202egnp.exe", "\u2066x\u2069", "\u200bzero", "e\u0301.txt", "\ufeffbom",
-    "Ａｆｕｌｌ", "田中さん", "И́мя", "👩‍👩‍👧", "🏳️‍🌈", "\u2028line", "filename*=UTF-8''x", "a\"; filename=\"b.exe", "=?utf-8?q?x?=",
+    "Ａｆｕｌｌ", "田中さん", "И́мя", "👩‍👩‍👧", "🏳️‍🌈", "\u2028line",
+    "filename*=UTF-8''x", "a\"; filename=\"b.exe", "=?utf-8?q?x?=",
     "null", "undefined", "None", "NaN", "true", "0", "-1", "1e309", "0x0", "００", "￼",
 ]  # fmt: skip
 """Names that are kept as they are, but for NFC and the space around them."""

@@ -198,7 +198,7 @@ def test_static_files_may_be_cached_and_missing_ones_not(shared: tuple[Vault, st
         assert found.headers["Cache-Control"] != "no-store"
     with client.get("/static/vault.css", headers={"If-None-Match": found.headers["ETag"]}) as same:
         assert same.status_code == 304
-    for path in ("nothing.css", "../app.py", "..%2fapp.py", "%2e%2e/app.py", "%2fetc%2fpasswd", "vendor"):
+    for path in ("nothing.css", "../app.py", "..%2fapp.py", "%2e%2e/app.py", "vendor", "vendor/"):
         missing = client.get(f"/static/{path}")
         assert missing.status_code == 404, path
         assert missing.headers["Cache-Control"] == "no-store"

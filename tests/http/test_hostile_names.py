@@ -117,7 +117,6 @@ def test_names_sent_as_browsers_and_old_clients_quote_them(shared: tuple[Vault, 
 @pytest.mark.parametrize("name", ["\ud800", "a\udfffb", "\ud83d"])
 def test_half_a_character_is_no_name(shared: tuple[Vault, str], name: str) -> None:
     vault, document = shared
-    body = '{"name": "' + name.encode("utf-16-be", "surrogatepass").hex() + '"}'
     escaped = "".join(f"\\u{ord(c):04x}" for c in name)
     body = f'{{"name": "{escaped}"}}'
     answer = vault.api("alice").patch(f"/documents/{document}", data=body, content_type="application/json")
@@ -149,7 +148,9 @@ def test_a_name_can_be_searched_for_whatever_it_holds(shared: tuple[Vault, str])
         for query in (name, name[:3], name.upper()):
             items = alice.get("/documents", query_string={"q": query}).json["items"]
             assert document in [item["id"] for item in items], query
-        assert alice.get("/documents", query_string={"q": "%"}).json["items"] == [] or "%" in name
+        for wildcard in ("%_%", "_-_", ".*"):
+            found = alice.get("/documents", query_string={"q": wildcard}).json["items"]
+            assert all(wildcard in item["name"] for item in found)
 
 
 def test_no_name_reaches_a_path_of_the_store(shared: tuple[Vault, str]) -> None:

@@ -15,7 +15,7 @@ from vault.config import Settings
 from vault.errors import BadInput, Forbidden, LoginRequired
 from vault.extensions import login_manager
 from vault.services import clock
-from vault.services.sessions import LoggedIn
+from vault.services.sessions import RENEW_AFTER, TOKEN_LIFE, LoggedIn
 from vault.services.unlocked import UnlockedAccount
 from vault.wiring import services
 
@@ -50,6 +50,11 @@ class CurrentUser:
         """The seconds until the session ends by itself, when nothing more is asked of it."""
         left = self.account.idle_expires_at - clock.now()
         return max(0, int(left.total_seconds()))
+
+    @property
+    def seconds_without_scripts(self) -> int:
+        """The same for a page that cannot renew its token by itself: what is left of the token counts too."""
+        return min(self.seconds_left, int((TOKEN_LIFE - RENEW_AFTER).total_seconds()))
 
 
 class IdConverter(BaseConverter):
@@ -95,14 +100,18 @@ def _token_of(asked: Request) -> tuple[str | None, bool]:
     return asked.cookies.get(token_cookie()), True
 
 
+def _is_quiet(asked: Request) -> bool:
+    """Tell whether a script only asks for a fresh token, which is no sign of a person's life."""
+    return asked.endpoint == "web.session" and "quiet" in asked.args
+
+
 def _load_user(asked: Request) -> CurrentUser | None:
     token, by_cookie = _token_of(asked)
     if not token:
         return None
     try:
-        account = services().sessions.identify(token)
+        account = services().sessions.identify(token, alive=not _is_quiet(asked))
     except LoginRequired:
-        g.token_refused = True
         return None
     return CurrentUser(account, by_cookie=by_cookie)
 
@@ -181,16 +190,16 @@ def _check_origin() -> None:
 
 
 def _renew(response: Response) -> Response:
-    """Give a browser a fresh token when more than half of the present one's life is over."""
-    if "token_set" not in g and _half_over():
+    """Give a browser a fresh token when the present one is not quite fresh, so that a page lasts what it says."""
+    if "token_set" not in g and _is_worn():
         _set_cookie(response, token_cookie(), services().sessions.renew(current_user.account))
     return response
 
 
-def _half_over() -> bool:
+def _is_worn() -> bool:
     if "_login_user" not in g or not current_user.is_authenticated or not current_user.by_cookie:
         return False
-    return bool(services().sessions.half_over(_token_of(request)[0] or ""))
+    return bool(services().sessions.is_worn(_token_of(request)[0] or ""))
 
 
 def register(app: Flask) -> None:

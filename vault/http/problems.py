@@ -71,9 +71,6 @@ def answer(status: int, text: str, *, kind: str = "about:blank", field: str | No
         response.content_type = "application/problem+json"
     else:
         response = make_response(_page(status, title, text), status)
-    if g.pop("drain_body", False):
-        response.headers["Connection"] = "close"
-        response.call_on_close(partial(drain, request.environ["wsgi.input"]))
     return response
 
 
@@ -88,8 +85,8 @@ def _page(status: int, title: str, text: str) -> str:
 def _vault_error(error: errors.VaultError) -> Response:
     status = status_of(error)
     if isinstance(error, errors.LoginRequired) and not is_api() and request.method in {"GET", "HEAD"}:
-        target = request.full_path.rstrip("?")
-        return redirect(url_for("web.login", next=None if target == "/" else target))  # type: ignore[return-value]
+        # The query is left out: it may hold words of a name, and this address reaches a proxy's log.
+        return redirect(url_for("web.login", next=None if request.path == "/" else request.path))  # type: ignore[return-value]
     if status >= 500:
         log.error("refused", extra={"error": type(error).__name__, "status": status})
     kind = f"urn:docvault:{type(error).__name__}"
@@ -119,6 +116,14 @@ def _http_error(error: HTTPException) -> Response:
     return response
 
 
+def _drain_refused(response: Response) -> Response:
+    """After the answer to a body that was refused in the middle, read on for a moment, then close."""
+    if g.pop("drain_body", False):
+        response.headers["Connection"] = "close"
+        response.call_on_close(partial(drain, request.environ["wsgi.input"]))
+    return response
+
+
 def _unknown_error(error: Exception) -> Response:
     log.exception("unexpected", extra={"error": type(error).__name__})
     return answer(
@@ -128,6 +133,7 @@ def _unknown_error(error: Exception) -> Response:
 
 def register(app: Flask) -> None:
     """Answer every error in the form that its asker understands."""
+    app.after_request(_drain_refused)
     app.register_error_handler(errors.VaultError, _vault_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unknown_error)

@@ -126,13 +126,13 @@ def _parts() -> Iterator[_Part]:
                 pass
 
 
-def _allow(limit: int) -> None:
+def _allow(largest: int, overhead: int = 0) -> None:
     """Refuse a body that is announced as too large before reading it, and let a large one in."""
     announced = request.content_length
-    if announced is not None and announced > limit:
+    if announced is not None and announced > largest + overhead:
         g.drain_body = True
-        raise TooLarge(limit)
-    request.max_content_length = limit + 1
+        raise TooLarge(largest)
+    request.max_content_length = largest + overhead + 1
 
 
 def receive_form(document_id: bytes | None = None) -> list[bytes]:
@@ -146,7 +146,7 @@ def receive_form(document_id: bytes | None = None) -> list[bytes]:
     uploads = services().uploads
     if document_id is not None:
         uploads.may_replace(account, document_id)
-    _allow(uploads.largest + OVERHEAD_BYTES)
+    _allow(uploads.largest, OVERHEAD_BYTES)
     form = _Form(account, document_id)
     g.drain_body = True
     try:
@@ -156,7 +156,7 @@ def receive_form(document_id: bytes | None = None) -> list[bytes]:
         form.give_up()
         raise
     g.drain_body = False
-    return form.commit()
+    return form.finish()
 
 
 class _Form:
@@ -200,12 +200,12 @@ class _Form:
         draft = services().uploads.store(self._account, part.read, name=name, media_type=part.content_type)
         self._drafts.append(draft)
 
-    def commit(self) -> list[bytes]:
+    def finish(self) -> list[bytes]:
         """Make documents of all files, or of none; return their ids, in order."""
         if not self._drafts:
             check_csrf(self._token)
             raise BadInput("file", "Choose a file.")
-        return services().uploads.commit(
+        return services().uploads.make_documents(
             self._account, self._drafts, self._recipients or (), self._document_id
         )
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from heapq import nlargest, nsmallest
 from typing import Any
 
-from sqlalchemy import Select, and_, or_, select
+from sqlalchemy import BigInteger, Select, and_, or_, select, type_coerce
 from sqlalchemy.orm import Session
 
 from vault.crypto.manifests import IndexEntry
@@ -35,7 +35,7 @@ class Page:
     next: str | None
 
 
-_Place = tuple[datetime, bytes]
+_Place = tuple[int, bytes]
 """Where a document stands in a list by date: when its grant came, then the grant's id."""
 
 
@@ -155,18 +155,18 @@ class Lists:
         descending: bool,
         opened: list[OpenVersion],
     ) -> tuple[list[_Line], str | None]:
-        order = _KEYS[key]
+        order, words = _KEYS[key], names.words_of(query)
         wanted: list[tuple[Any, bytes]] = []
         unknown: list[tuple[bytes, _Place]] = []
         for document, place, entry in self._known(session, account, scope):
             if entry is None:
                 unknown.append((document, place))
-            elif entry is NOTHING_KNOWN or names.matches(entry, query):
+            elif entry is NOTHING_KNOWN or names.matches(entry, words):
                 wanted.append((order(entry, place), document))
         for number, (document, place) in enumerate(unknown):
             is_turn = number < OPENED_AT_ONCE
             entry = self._entry_of_unknown(session, account, document, opened) if is_turn else NOTHING_KNOWN
-            if entry is NOTHING_KNOWN or names.matches(entry, query):
+            if entry is NOTHING_KNOWN or names.matches(entry, words):
                 wanted.append((order(entry, place), document))
         if key == "owner":
             owners = self._contacts.usernames(session, {owner for owner, _ in wanted})
@@ -199,7 +199,10 @@ class Lists:
         document is shown as unreadable, never left out (M4). The place only orders; no seal covers it here.
         """
         statement = self._lines(account, scope).with_only_columns(
-            Document.id, SharedKeyRegistry.came_at, SharedKeyRegistry.id, *seals.columns(DocumentIndex)
+            Document.id,
+            type_coerce(SharedKeyRegistry.came_at, BigInteger),
+            SharedKeyRegistry.id,
+            *seals.columns(DocumentIndex),
         )
         open_entry, reader = account.index_key.open, account.user_id
         for document, came_at, grant, row in seals.verified_rows(session, statement, DocumentIndex, beside=3):

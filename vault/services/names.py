@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import unicodedata
+from collections.abc import Sequence
 
 from vault.crypto.manifests import IndexEntry
 from vault.errors import BadInput
@@ -62,13 +63,24 @@ def media_type(told: str | None, name: str) -> str:
 
 def sort_key(name: str) -> tuple[str, str]:
     """Order names without regard to case and accents first, exactly second."""
+    if name.isascii():
+        return name.lower(), name
     plain = "".join(c for c in unicodedata.normalize("NFKD", name.casefold()) if not unicodedata.combining(c))
     return plain, name
 
 
-def matches(entry: IndexEntry, query: str | None) -> bool:
-    """Tell whether every word of ``query`` occurs in the name or a folder of an entry, whatever the case."""
-    if not query:
+def words_of(query: str | None) -> tuple[str, ...]:
+    """Take a search apart into the words that ``matches`` looks for; none when nothing is searched."""
+    return tuple(_plain(query or "").split())
+
+
+def matches(entry: IndexEntry, words: Sequence[str]) -> bool:
+    """Tell whether every word occurs in the name or a folder of an entry, whatever the case."""
+    if not words:
         return True
-    text = unicodedata.normalize("NFC", "/".join((*entry.path, entry.name))).casefold()
-    return all(word in text for word in unicodedata.normalize("NFC", query).casefold().split())
+    text = _plain("/".join((*entry.path, entry.name)))
+    return all(word in text for word in words)
+
+
+def _plain(text: str) -> str:
+    return text.lower() if text.isascii() else unicodedata.normalize("NFC", text).casefold()

@@ -242,13 +242,13 @@ def verified_rows(
     times cheaper than entities; for lists and checks.
     """
     keys = _RowKeys(_keys_of(session))
-    parts, start = [], beside
+    readers, start = [], beside
     for model in models:
         table = _table(model)
-        parts.append((table, slice(start, start + table.width)))
+        readers.append(_reader(keys, table, slice(start, start + table.width)))
         start += table.width
     for result in session.connection().execute(statement):
-        yield (*result[:beside], *[_verified_slice(keys, table, result[part]) for table, part in parts])
+        yield (*result[:beside], *[read(result) for read in readers])
 
 
 class _RowKeys(dict[bytes, bytes]):
@@ -262,17 +262,25 @@ class _RowKeys(dict[bytes, bytes]):
         return found
 
 
-def _verified_slice(keys: _RowKeys, table: _Table, values: Sequence[Any]) -> Any:
-    row = table.row_type._make(values)
-    if row.id is None:
-        return None
-    try:
-        key = keys[row.seal_key_id]
-    except KeyUnavailable as unavailable:
-        return unavailable
-    if not _fits(table, key, row.id, row.row_version, table.sealed_of(values), row.seal):
-        return _broken(table, row.id)
-    return row
+def _reader(keys: _RowKeys, table: _Table, part: slice) -> Callable[[Sequence[Any]], Any]:
+    """Give what reads one model's row out of a result; made once for a statement, so that it looks nothing up."""
+    row_type, sealed_of, at = table.row_type, table.sealed_of, table.row_type._fields.index
+    id_at, version_at, key_at, seal_at = at("id"), at("row_version"), at("seal_key_id"), at("seal")
+
+    def read(result: Sequence[Any]) -> Any:
+        values = result[part]
+        row_id = values[id_at]
+        if row_id is None:
+            return None
+        try:
+            key = keys[values[key_at]]
+        except KeyUnavailable as unavailable:
+            return unavailable
+        if not _fits(table, key, row_id, values[version_at], sealed_of(values), values[seal_at]):
+            return _broken(table, row_id)
+        return row_type._make(values)
+
+    return read
 
 
 def columns(*models: type[Any]) -> list[Any]:

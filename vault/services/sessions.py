@@ -36,6 +36,7 @@ from vault.services.unlocked import OwnKeys, UnlockedAccount
 from vault.services.usernames import fold_username
 
 TOKEN_LIFE = timedelta(minutes=15)
+RENEW_AFTER = timedelta(minutes=1)
 SEEN_EVERY = timedelta(minutes=1)
 
 
@@ -280,15 +281,18 @@ class Sessions:
             ),
         )
 
-    def identify(self, token: str) -> UnlockedAccount:
-        """Recognise the bearer of ``token``; raises ``LoginRequired`` for any reason that he is not logged in."""
+    def identify(self, token: str, *, alive: bool = True) -> UnlockedAccount:
+        """Recognise the bearer of ``token``; raises ``LoginRequired`` for any reason that he is not logged in.
+
+        Without ``alive`` the request is no sign of life: the idle time runs on.
+        """
         try:
             claims = read_token(self._master, token, clock.now())
             with self._transactions.reading(claims.user, ("session", claims.session)) as session:
                 account, seen = self._recognise(session, claims)
         except Unreadable as unreadable:
             raise LoginRequired from unreadable
-        if clock.now() - seen > SEEN_EVERY:
+        if alive and clock.now() - seen > SEEN_EVERY:
             self._transactions.writing(lambda session: self._see(session, account.session_id))
             account.idle_expires_at = min(account.expires_at, clock.now() + self._idle)
         return account
@@ -348,13 +352,13 @@ class Sessions:
 
     renew = token_for
 
-    def half_over(self, token: str) -> bool:
-        """Tell whether more than half of a good token's life is over."""
+    def is_worn(self, token: str) -> bool:
+        """Tell whether a good token is worth renewing."""
         try:
             claims = read_token(self._master, token, clock.now())
         except Unreadable:
             return False
-        return claims.expires_at - clock.now() < TOKEN_LIFE / 2
+        return claims.expires_at - clock.now() < TOKEN_LIFE - RENEW_AFTER
 
     def list_sessions(self, account: UnlockedAccount) -> list[SessionView]:
         """List one's own live sessions, newest first."""

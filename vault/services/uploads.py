@@ -111,7 +111,7 @@ class Uploads:
         ``BrokenOff``. Raises ``TooLarge`` as soon as the limit is passed.
         """
         draft = self.store(account, read, name=name, media_type=media_type, path=path, length=length)
-        return self.commit(account, [draft], recipients, document_id)[0]
+        return self.make_documents(account, [draft], recipients, document_id)[0]
 
     def store(
         self,
@@ -135,7 +135,7 @@ class Uploads:
             self._let_expire([upload_id])
             raise
 
-    def commit(
+    def make_documents(
         self,
         account: UnlockedAccount,
         drafts: Sequence[Draft],

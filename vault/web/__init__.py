@@ -5,7 +5,7 @@ decided in ``vault.services``; what an error becomes is decided in ``vault.http.
 database, the models, the crypto or the store.
 """
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, request
 
 from vault.http.identity import SAFE_METHODS, check_csrf
 
@@ -21,13 +21,6 @@ def check_token() -> None:
     """
     if request.method not in SAFE_METHODS and request.endpoint not in READ_AS_A_STREAM:
         check_csrf(request.form.get("csrf_token"))
-
-
-@pages.after_request
-def let_forms_name_their_origin(response: Response) -> Response:
-    """Keep Referer and Origin within the vault; under ``no-referrer`` a browser's form says ``Origin: null``."""
-    response.headers["Referrer-Policy"] = "same-origin"
-    return response
 
 
 from vault.web import accounts, display, documents, people, selection, sessions, sharing, uploads  # noqa: E402

@@ -37,7 +37,7 @@ def logout() -> ResponseReturnValue:
 
 @pages.get("/session")
 def session() -> ResponseReturnValue:
-    """Tell a script how long the session lasts; asking is a sign of life, so only a running transfer asks often."""
+    """Tell a script how long the session lasts; asking is a sign of life, unless it asks with ``?quiet``."""
     current_account()
     return {"seconds_left": current_user.seconds_left}
 

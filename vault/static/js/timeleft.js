@@ -2,6 +2,7 @@
 import { goToLogin, icon, make } from "./pages.js";
 
 const WARN_BELOW = 120;
+const RENEW_EVERY = 4 * 60 * 1000;
 const channel = "BroadcastChannel" in window ? new BroadcastChannel("vault-session") : null;
 
 let deadline = 0;
@@ -27,6 +28,13 @@ export async function stayLoggedIn() {
   const response = await fetch(document.body.dataset.session, { headers: { Accept: "application/json" } });
   if (!response.ok || response.redirected) return goToLogin();
   setLeft((await response.json()).seconds_left, true);
+}
+
+// The token lives shorter than the session: fetch a fresh one, which is no sign of life and gives no more time.
+async function renewQuietly() {
+  const response = await fetch(`${document.body.dataset.session}?quiet`, { headers: { Accept: "application/json" } });
+  if (!response.ok || response.redirected) return goToLogin();
+  setLeft((await response.json()).seconds_left, false);
 }
 
 function warn() {
@@ -59,6 +67,7 @@ export function timeLeft() {
   setLeft(seconds, true);
   tick();
   setInterval(tick, 1000);
+  setInterval(renewQuietly, RENEW_EVERY);
   document.addEventListener("visibilitychange", tick);
   channel?.addEventListener("message", ({ data }) => {
     if (data.locked) goToLogin();
