@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.cast import Api, Vault, settings_for
+from tests.house import house
 from tests.servers.processes import free_ports
 from vault import wiring
 from vault.app import create_app
@@ -23,20 +24,21 @@ from vault.crypto import passphrase as crypto_passphrase
 from vault.errors import Unreadable
 from vault.services import clock, passphrases
 
+__all__ = ["house"]
+
 # Login
 
 
-def wrong_logins(vault: Vault) -> dict[str, dict[str, str]]:
+def wrong_logins(house: Vault) -> dict[str, dict[str, str]]:
     return {
         "unknown user": {"username": "nobody", "passphrase": "x" * 20},
         "unknown user, right passphrase of another": {
             "username": "nobody",
-            "passphrase": vault.alice.passphrase,
+            "passphrase": house.alice.passphrase,
         },
         "wrong passphrase": {"username": "alice", "passphrase": "x" * 20},
-        "passphrase of another": {"username": "alice", "passphrase": vault.bob.passphrase},
-        "passphrase and a space": {"username": "alice", "passphrase": vault.alice.passphrase + " "},
-        "empty passphrase": {"username": "alice", "passphrase": ""},
+        "passphrase of another": {"username": "alice", "passphrase": house.bob.passphrase},
+        "passphrase and a space": {"username": "alice", "passphrase": house.alice.passphrase + " "},
         "name that nobody can have": {"username": "no body!", "passphrase": "x" * 20},
         "name of 10,000 letters": {"username": "a" * 10_000, "passphrase": "x" * 20},
         "half a character as a name": {"username": "\ud800\ud800", "passphrase": "x" * 20},
@@ -44,7 +46,7 @@ def wrong_logins(vault: Vault) -> dict[str, dict[str, str]]:
 
 
 def test_unknown_user_and_wrong_passphrase_are_one_answer_after_the_same_work(
-    vault: Vault, monkeypatch: pytest.MonkeyPatch
+    house: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Law 4, attack P5: same status, same words, one Argon2id of the same cost each."""
     ran: list[tuple[int, int, int]] = []
@@ -56,9 +58,9 @@ def test_unknown_user_and_wrong_passphrase_are_one_answer_after_the_same_work(
 
     monkeypatch.setattr(passphrases, "derive_kek", counted)
     answers, work = {}, {}
-    for case, sent in wrong_logins(vault).items():
+    for case, sent in wrong_logins(house).items():
         ran.clear()
-        answer = vault.api().post("/token", json=sent)
+        answer = house.api().post("/token", json=sent)
         problem = {name: value for name, value in answer.json.items() if name != "instance"}
         answers[case], work[case] = (answer.status_code, problem), list(ran)
     assert all(answer == answers["unknown user"] for answer in answers.values()), answers
@@ -66,12 +68,12 @@ def test_unknown_user_and_wrong_passphrase_are_one_answer_after_the_same_work(
     assert all(done == [(65536, 3, 4)] for done in work.values()), work
 
 
-def test_unknown_user_and_wrong_passphrase_are_one_page(vault: Vault) -> None:
+def test_unknown_user_and_wrong_passphrase_are_one_page(house: Vault) -> None:
     import re
 
     pages = set()
     for sent in ({"username": "nobody"}, {"username": "alice"}):
-        answer = vault.browser().post("/login", sent | {"passphrase": "not the passphrase"})
+        answer = house.browser().post("/login", sent | {"passphrase": "not the passphrase"})
         assert answer.status_code == 400
         text = re.sub(r'(name="csrf_token"[^>]*value=")[^"]+', r"\1", answer.text)
         pages.add(text.replace(sent["username"], "NAME").replace(answer.headers["X-Request-Id"], "ID"))
@@ -82,18 +84,18 @@ def test_unknown_user_and_wrong_passphrase_are_one_page(vault: Vault) -> None:
 
 @pytest.mark.parametrize("length", [1025, 100_000, 2**20])
 def test_a_passphrase_of_a_mebibyte_is_400_at_once(
-    vault: Vault, monkeypatch: pytest.MonkeyPatch, length: int
+    house: Vault, monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
     """Attack P4: refused before Argon2id, wherever a passphrase is taken."""
     monkeypatch.setattr(passphrases, "derive_kek", lambda *_: pytest.fail("Argon2id ran"))
     long = "p" * length
-    browser = vault.browser("alice")
+    browser = house.browser("alice")
     token = browser.csrf("/account")
     asked = [
-        lambda: vault.api().post("/token", json={"username": "alice", "passphrase": long}),
-        lambda: vault.api("alice").put("/me/passphrase", json={"current": long}),
-        lambda: vault.api("alice").put("/me/passphrase", json={"current": "x", "new": long}),
-        lambda: vault.browser().post("/login", {"username": "alice", "passphrase": long}),
+        lambda: house.api().post("/token", json={"username": "alice", "passphrase": long}),
+        lambda: house.api("alice").put("/me/passphrase", json={"current": long}),
+        lambda: house.api("alice").put("/me/passphrase", json={"current": "x", "new": long}),
+        lambda: house.browser().post("/login", {"username": "alice", "passphrase": long}),
         lambda: browser.client.post("/account/passphrase", data={"csrf_token": token, "current": long}),
     ]
     for ask in asked:
@@ -104,9 +106,15 @@ def test_a_passphrase_of_a_mebibyte_is_400_at_once(
         assert time.process_time() - began < 1
 
 
-def test_a_passphrase_that_is_no_text_is_400(vault: Vault) -> None:
+def test_an_empty_passphrase_is_400_whoever_it_is_for(house: Vault) -> None:
+    for name in ("alice", "nobody"):
+        answer = house.api().post("/token", json={"username": name, "passphrase": ""})
+        assert answer.status_code == 400, name
+
+
+def test_a_passphrase_that_is_no_text_is_400(house: Vault) -> None:
     sent = '{"username": "alice", "passphrase": "\\ud800 is half a character"}'
-    answer = vault.api().post("/token", data=sent, content_type="application/json")
+    answer = house.api().post("/token", data=sent, content_type="application/json")
     assert (answer.status_code, answer.json["field"]) == (400, "passphrase")
 
 
@@ -145,13 +153,13 @@ def test_a_disabled_account_is_named_only_to_who_knows_the_passphrase(vault: Vau
 
 
 @pytest.mark.parametrize("name", ["alice", "ALICE", "Alice", " alice ", "aLiCe"])
-def test_a_name_that_is_taken_or_differs_only_in_case_is_409(vault: Vault, name: str) -> None:
-    answer = vault.api().post("/users", json={"username": name})
+def test_a_name_that_is_taken_or_differs_only_in_case_is_409(house: Vault, name: str) -> None:
+    answer = house.api().post("/users", json={"username": name})
     assert (answer.status_code, answer.json["field"]) == (409, "username")
-    page = vault.browser().post("/register", {"username": name.strip()})
+    page = house.browser().post("/register", {"username": name.strip()})
     assert page.status_code == 400
     assert "This user name is taken." in page.text
-    invited = vault.api("dora").post("/invitations", json={"username": name})
+    invited = house.api("dora").post("/invitations", json={"username": name})
     assert invited.status_code == 409
 
 
@@ -160,12 +168,12 @@ def test_a_name_that_is_taken_or_differs_only_in_case_is_409(vault: Vault, name:
     ["", " ", "a", "a" * 33, "a b", "a/b", "ä", "аlice", "a@b", "a\nb", "a\x00b", "../a", "me", "ME", "\ud800a",
      "a,b", "ＡＢ"],
 )  # fmt: skip
-def test_a_malformed_name_is_400(vault: Vault, name: str) -> None:
-    answer = vault.api().post("/users", json={"username": name})
+def test_a_malformed_name_is_400(house: Vault, name: str) -> None:
+    answer = house.api().post("/users", json={"username": name})
     assert (answer.status_code, answer.json["field"]) == (400, "username")
-    assert vault.api("dora").post("/invitations", json={"username": name}).status_code == 400
+    assert house.api("dora").post("/invitations", json={"username": name}).status_code == 400
     if name.isprintable():
-        assert vault.browser().post("/register", {"username": name}).status_code == 400
+        assert house.browser().post("/register", {"username": name}).status_code == 400
 
 
 # People to share with
@@ -187,15 +195,24 @@ RECIPIENTS = {
 }
 
 
-@pytest.mark.parametrize("case", RECIPIENTS)
-def test_a_recipient_who_cannot_be_is_refused_and_nobody_gets_anything(vault: Vault, case: str) -> None:
-    document = vault.upload("alice").hex()
-    with vault.services() as bundle:
+@pytest.fixture(scope="module")
+def without_charlie(house: Vault) -> Vault:
+    """The module's vault, in which Charlie is disabled."""
+    with house.services() as bundle:
         bundle.accounts.set_state(None, "charlie", "disabled")
+    return house
+
+
+@pytest.mark.parametrize("case", RECIPIENTS)
+def test_a_recipient_who_cannot_be_is_refused_and_nobody_gets_anything(
+    without_charlie: Vault, case: str
+) -> None:
+    vault = without_charlie
+    document = vault.upload("alice").hex()
+    count = len(vault.api("alice").get("/documents").json["items"])
     shared = vault.api("alice").post(f"/documents/{document}/shares", json={"usernames": RECIPIENTS[case]})
     assert shared.status_code == 400, shared.text
     assert shared.json["field"] in {"recipients", "usernames"}
-    assert vault.api("bob").get("/documents").json["items"] == []
     words = " ".join(RECIPIENTS[case])
     if words.strip() and words.isprintable():
         page = vault.browser("alice").post(
@@ -204,7 +221,8 @@ def test_a_recipient_who_cannot_be_is_refused_and_nobody_gets_anything(vault: Va
         assert page.status_code == 400
         sent = vault.api("alice").post("/documents", query_string={"recipients": words}, data=b"x")
         assert (sent.status_code, sent.json["field"]) == (400, "recipients")
-        assert len(vault.api("alice").get("/documents").json["items"]) == 1
+    assert len(vault.api("alice").get("/documents").json["items"]) == count
+    assert vault.api("bob").get("/documents").json["items"] == []
 
 
 @pytest.mark.parametrize("names", [["nobody"], ["charlie"], ["alice"], ["\ud800"], [""], []])

@@ -61,6 +61,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         wiring.prepare_engine(db.engine)
     wiring.install_seals(app)
     app.before_request(_name_request)
+    app.teardown_request(lambda error: structlog.contextvars.clear_contextvars())
     headers.register(app)
     identity.register(app)
     problems.register(app)

@@ -141,6 +141,14 @@ class Settings(BaseSettings):
             "with TLS in front and set DOCVAULT_PUBLIC_URL=https://... and DOCVAULT_PROXIES=1, or listen on 127.0.0.1."
         )
 
+    def refuse_absent_vault(self) -> None:
+        """Raise ``Misconfigured`` when there is no vault in the instance folder: a wrong folder, most likely."""
+        if self.database.startswith("sqlite") and not Path(self.database.removeprefix("sqlite:///")).exists():
+            raise Misconfigured(
+                f"There is no vault in {self.instance.absolute()}. Set DOCVAULT_INSTANCE to its folder, or make one "
+                "with `docvault serve`."
+            )
+
     def read_master_key(self) -> str:
         """Return the master key's text from the one source that is set, or an empty string when none is.
 

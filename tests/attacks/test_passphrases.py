@@ -26,7 +26,7 @@ from vault.crypto.passphrase import KdfParameters, derive_kek, normalise
 from vault.crypto.purposes import MASTER_FLASK, MASTER_TOKENS
 from vault.crypto.tokens import AUDIENCE, ISSUER, TYPE
 from vault.errors import BadPassphrase, LoginRequired, Misconfigured, Unreadable
-from vault.services import passphrases
+from vault.services import passphrases, throttle
 
 OWN = "correct zebra Battery 4711 staple quilt"
 
@@ -148,12 +148,24 @@ def test_p5_unknown_name_and_wrong_passphrase_get_the_same_answer(vault: Vault) 
 
 
 def test_p5_an_unknown_name_is_counted_and_told_to_wait_like_a_known_one(vault: Vault) -> None:
-    Attacker(vault).remove("login_attempt", *[row["id"] for row in Attacker(vault).rows("login_attempt")])
-    told = []
+    attacker = Attacker(vault)
     for name in ("charlie", "nobody-here"):
-        statuses = [log_in(vault, name, "wrong passphrase", f"192.0.2.{k}").status_code for k in range(11)]
-        told.append(statuses)
-    assert told == [[401] * 10 + [429]] * 2
+        assert log_in(vault, name, "wrong passphrase", "192.0.2.1").status_code == 401
+        attempt = attacker.rows("login_attempt")[-1]
+        counted = sum(row["subject"] == attempt["subject"] for row in attacker.rows("login_attempt"))
+        with vault.services() as bundle:
+            for k in range(10 - counted):
+                bundle.transactions.writing(
+                    partial(
+                        throttle.count_attempt, master=attacker.master, name=name, address=f"192.0.2.{k + 2}"
+                    )
+                )
+        refused = log_in(vault, name, "wrong passphrase", "192.0.2.1")
+        assert (refused.status_code, refused.json["type"]) == (429, "urn:docvault:TooManyAttempts")
+        assert 0 < int(refused.headers["Retry-After"]) <= 900
+        assert log_in(vault, name, vault.charlie.passphrase, "192.0.2.1").status_code == 429, (
+            "the right one, too"
+        )
 
 
 def spread(vault: Vault, rounds: int) -> float:
@@ -172,7 +184,7 @@ def spread(vault: Vault, rounds: int) -> float:
 
 def test_p5_unknown_name_and_wrong_passphrase_take_the_same_work(vault: Vault) -> None:
     """The work is measured in processor time, so that a busy machine does not blur it; a second look for luck."""
-    assert min(spread(vault, 7) for _ in range(2)) < 1.10
+    assert spread(vault, 6) < 1.10 or spread(vault, 12) < 1.10
 
 
 @pytest.mark.long
@@ -444,11 +456,10 @@ def test_p7_an_upload_is_not_committed_for_an_account_disabled_meanwhile(vault: 
 
 
 def test_p7_an_administrator_no_more_is_none_at_the_next_request(vault: Vault) -> None:
-    with vault.services() as bundle:
-        bundle.accounts.set_role(vault.dora.account, "alice", "admin")
-        assert vault.api("dora").get("/accounts").status_code == 200
-        bundle.accounts.set_role(vault.alice.account, "dora", "user")
+    assert vault.api("dora").patch("/accounts/alice", json={"role": "admin"}).status_code == 204
+    assert vault.api("alice").patch("/accounts/dora", json={"role": "user"}).status_code == 204
     assert vault.api("dora").get("/accounts").status_code == 403
+    assert vault.api("dora").patch("/accounts/dora", json={"role": "admin"}).status_code == 403
 
 
 def test_p7_a_revoked_reader_is_out_at_the_next_request(vault: Vault) -> None:
@@ -500,25 +511,22 @@ def test_p8_every_change_by_cookie_needs_the_token(vault: Vault) -> None:
     browser.csrf("/account")
     routes = changes(vault)
     assert len(routes) > 30
+    # A form of another site can send these types; JSON it cannot.
+    bodies: tuple[Callable[[], dict[str, Any]], ...] = (
+        lambda: {"data": {"file": (io.BytesIO(CANARY), "f.txt")}},
+        lambda: {"data": {"csrf_token": "wrong", "confirm": "1"}},
+        lambda: {"data": b"raw", "content_type": "text/plain"},
+    )
     for method, address, endpoint in routes:
-        if endpoint in UNAUTHORISED_BY_COOKIE:
-            continue
         path = address.replace("0" * 32, document.hex())
         for headers in ({}, {"X-CSRFToken": "wrong"}, {"X-CSRFToken": ""}):
-            # A form can send these three types to any site; JSON it cannot.
-            for options in (
-                {"data": {"file": (io.BytesIO(CANARY), "f.txt")}},
-                {"data": {"csrf_token": "wrong", "confirm": "1"}},
-                {"data": b"raw", "content_type": "text/plain"},
-            ):
-                sent = {"data": dict(options["data"])} if isinstance(options["data"], dict) else options
-                sent = (
-                    {"data": {"file": (io.BytesIO(CANARY), "f.txt")}} if "file" in options["data"] else sent
-                )
-                got = browser.client.open(path, method=method, headers=headers, **sent)
-                assert got.status_code in {400, 404, 415}, (method, path, got.status_code)
-                if endpoint.startswith("web.") and endpoint != "web.send_version":
-                    assert got.status_code == 400, (method, path)
+            for body in bodies:
+                if endpoint in UNAUTHORISED_BY_COOKIE:
+                    continue
+                got = browser.client.open(path, method=method, headers=headers, **body())
+                # A body that is no form stops the two that take files before its token is looked for.
+                refused = {400, 415} if endpoint in {"web.send_upload", "web.send_version"} else {400}
+                assert got.status_code in refused, (method, path, got.status_code)
     assert state(vault) == before
 
 
@@ -575,15 +583,23 @@ def test_p8_a_login_makes_a_new_session_and_needs_a_token(vault: Vault) -> None:
 GOOD = "5a" * 32
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["5a" * 31, "5a" * 33, "00" * 32, "5a" * 16, "Z" * 32, "zz" * 32, "5a" * 31 + "5", "0x" + "5a" * 31, " ", "5a 5a " * 16,
-     base64.b64encode(b"Z" * 32).decode()],
-    ids=["31 bytes", "33 bytes", "zero", "16 bytes", "raw", "no hex", "odd", "0x", "blank", "spaced", "base64"],
-)  # fmt: skip
+NO_KEYS = {
+    "31 bytes": "5a" * 31,
+    "33 bytes": "5a" * 33,
+    "zero": "00" * 32,
+    "16 bytes": "5a" * 16,
+    "raw": "Z" * 32,
+    "no hex": "zz" * 32,
+    "odd": "5a" * 31 + "5",
+    "0x": "0x" + "5a" * 31,
+    "base64": base64.b64encode(b"Z" * 32).decode(),
+}
+
+
+@pytest.mark.parametrize("kind", NO_KEYS)
 @pytest.mark.parametrize("source", ["setting", "file", "command", "fallback"])
-def test_p9_a_key_that_is_none_stops_the_start(tmp_path: Path, key: str, source: str) -> None:
-    file = tmp_path / "key"
+def test_p9_a_key_that_is_none_stops_the_start(tmp_path: Path, kind: str, source: str) -> None:
+    key, file = NO_KEYS[kind], tmp_path / "key"
     file.write_text(key + "\n")
     file.chmod(0o600)
     given: dict[str, Any] = {
@@ -592,15 +608,11 @@ def test_p9_a_key_that_is_none_stops_the_start(tmp_path: Path, key: str, source:
         "command": {"master_key_command": f"cat {file}"},
         "fallback": {"master_key": GOOD, "master_key_fallbacks": key},
     }[source]
-    if source in {"setting", "fallback"} and not key.strip():
-        return  # no key is set at all: see below
-    if source == "fallback" and " " in key:
-        return  # several keys, each of two digits: refused for that
     with pytest.raises(Misconfigured) as refusal:
         create_app(settings_for(tmp_path / "instance", **given))
     text = str(refusal.value)
     assert "docvault keys generate" in text, "it says what to do"
-    assert len(key.strip()) < 4 or key.strip()[:8] not in text, "it repeats nothing of the key"
+    assert key[:8] not in text, "it repeats nothing of the key"
     assert not (tmp_path / "instance" / "vault.sqlite3").exists()
 
 

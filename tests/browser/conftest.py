@@ -28,7 +28,7 @@ Meet = Callable[..., Visitor]
 @pytest.fixture(scope="package")
 def browser(chromium: Path) -> Iterator[Browser]:
     """Debian's own Chromium, cut off from every name but this machine."""
-    expect.set_options(timeout=20_000)
+    expect.set_options(timeout=10_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
         yield browser
@@ -45,6 +45,15 @@ def shared_site(cast_folder: tuple[Path, Vault], tmp_path_factory: pytest.TempPa
     yield site
     site.close()
     server.stop()
+
+
+@pytest.fixture(scope="package")
+def archivist(shared_site: Site) -> str:
+    """Somebody with one document more than a page of a list shows."""
+    name = shared_site.newcomer("archie")
+    reports = {f"report {number:02}.txt": b"x" * (2000 - number) for number in range(49)}
+    shared_site.upload_many(name, reports | {"Zebra.pdf": b"x" * 3000, "Äpfel.txt": b""})
+    return name
 
 
 @pytest.fixture

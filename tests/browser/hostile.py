@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -42,12 +43,22 @@ FILES: dict[str, bytes] = {
 }
 
 
+@dataclass
+class ForeignSite:
+    """An attacker's site; ``asked`` are the paths that browsers asked it for."""
+
+    url: str
+    asked: list[str] = field(default_factory=list)
+
+
 @contextmanager
-def foreign_site(pages: dict[str, str]) -> Iterator[str]:
+def foreign_site(pages: dict[str, str]) -> Iterator[ForeignSite]:
     """Serve an attacker's pages on another port: another origin, but the same site, so that cookies are sent along."""
+    asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            asked.append(self.path)
             body = pages.get(self.path, "").encode()
             self.send_response(200 if body else 404)
             self.send_header("Content-Type", "text/html; charset=utf-8")
@@ -55,12 +66,14 @@ def foreign_site(pages: dict[str, str]) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
+        do_POST = do_GET
+
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
     with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
         thread = Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield f"http://{LOOPBACK}:{server.server_port}"
+        yield ForeignSite(f"http://{LOOPBACK}:{server.server_port}", asked)
         server.shutdown()
         thread.join()

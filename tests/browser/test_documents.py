@@ -139,7 +139,7 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_sent(
     expect(transfer(alice, "large.bin")).to_contain_text("Too large: at most 3.0 MB.")
     alice.dialog().get_by_role("button", name="Upload").click()
     expect(alice.dialog().get_by_text("Choose a file first.")).to_be_visible()
-    assert sent == []
+    assert set(sent) <= {"GET"}, "pictures, but no file"
 
 
 def test_an_upload_that_breaks_off_is_told_and_can_be_sent_again(site: Site, meet: Meet) -> None:
@@ -166,45 +166,41 @@ def test_a_session_that_ended_during_the_upload_is_told(site: Site, meet: Meet) 
     assert site.documents(owner) == []
 
 
-def test_a_list_is_sorted_searched_and_turned_over(site: Site, meet: Meet) -> None:
-    for number in range(49):
-        site.upload("alice", f"report {number:02}.txt", b"x" * (2000 - number))
-    site.upload("alice", "Zebra.pdf", b"x" * 3000)
-    site.upload("alice", "Äpfel.txt", b"")
-    alice = meet("alice")
-    alice.page.goto("/")
-    assert len(alice.names()) == 50 and alice.names()[:2] == ["Äpfel.txt", "Zebra.pdf"]
-    alice.follow("Next page", "My documents")
-    expect(alice.link("First page")).to_be_visible()
-    assert alice.names() == ["report 00.txt"]
+def test_a_list_is_sorted_searched_and_turned_over(meet: Meet, archivist: str) -> None:
+    visitor = meet(archivist)
+    visitor.page.goto("/")
+    assert len(visitor.names()) == 50 and visitor.names()[:2] == ["Äpfel.txt", "Zebra.pdf"]
+    visitor.follow("Next page", "My documents")
+    expect(visitor.link("First page")).to_be_visible()
+    assert visitor.names() == ["report 00.txt"]
 
-    alice.link("First page").click()
-    alice.link("Name").click()
-    expect(alice.page.get_by_role("columnheader", name="Name")).to_have_attribute("aria-sort", "ascending")
-    assert alice.names()[:2] == ["Äpfel.txt", "report 00.txt"]
-    alice.link("Name").click()
-    expect(alice.page.get_by_role("columnheader", name="Name")).to_have_attribute("aria-sort", "descending")
-    assert alice.names()[:2] == ["Zebra.pdf", "report 48.txt"]
-    alice.link("Size").click()
-    expect(alice.page.get_by_role("columnheader", name="Size")).to_have_attribute("aria-sort", "descending")
-    assert alice.names()[:2] == ["Zebra.pdf", "report 00.txt"]
+    visitor.link("First page").click()
+    visitor.link("Name").click()
+    expect(visitor.page.get_by_role("columnheader", name="Name")).to_have_attribute("aria-sort", "ascending")
+    assert visitor.names()[:2] == ["Äpfel.txt", "report 00.txt"]
+    visitor.link("Name").click()
+    expect(visitor.page.get_by_role("columnheader", name="Name")).to_have_attribute("aria-sort", "descending")
+    assert visitor.names()[:2] == ["Zebra.pdf", "report 48.txt"]
+    visitor.link("Size").click()
+    expect(visitor.page.get_by_role("columnheader", name="Size")).to_have_attribute("aria-sort", "descending")
+    assert visitor.names()[:2] == ["Zebra.pdf", "report 00.txt"]
 
-    search = alice.page.get_by_role("searchbox", name="Search by name")
+    search = visitor.page.get_by_role("searchbox", name="Search by name")
     search.fill("ÄPFEL")
     search.press("Enter")
-    expect(alice.page.get_by_role("row")).to_have_count(2)
-    assert alice.names() == ["Äpfel.txt"]
-    search.fill("report 1")
+    expect(visitor.page.get_by_role("row")).to_have_count(2)
+    assert visitor.names() == ["Äpfel.txt"]
+    search.fill("3 REPORT")
     search.press("Enter")
-    expect(alice.page.get_by_role("row")).to_have_count(11)
-    expect(alice.page.get_by_role("columnheader", name="Size")).to_have_attribute("aria-sort", "descending")
+    expect(visitor.page.get_by_role("row")).to_have_count(15)
+    expect(visitor.page.get_by_role("columnheader", name="Size")).to_have_attribute("aria-sort", "descending")
     search.fill("no such <name>")
     search.press("Enter")
-    expect(alice.page.get_by_role("heading", name="No name has “no such <name>” in it")).to_be_visible()
-    alice.follow("Search in what is shared with me", "Shared with me")
-    expect(alice.page.get_by_role("heading", name="No name has “no such <name>” in it")).to_be_visible()
-    alice.link("Show all").click()
-    expect(alice.page.get_by_role("heading", name="Nothing is shared with you yet")).to_be_visible()
+    expect(visitor.page.get_by_role("heading", name="No name has “no such <name>” in it")).to_be_visible()
+    visitor.follow("Search in what is shared with me", "Shared with me")
+    expect(visitor.page.get_by_role("heading", name="No name has “no such <name>” in it")).to_be_visible()
+    visitor.link("Show all").click()
+    expect(visitor.page.get_by_role("heading", name="Nothing is shared with you yet")).to_be_visible()
 
 
 def test_what_came_since_the_last_visit_is_new(site: Site, meet: Meet) -> None:
@@ -233,7 +229,7 @@ def test_the_page_of_a_document_says_who_may_read_it_and_whose_key_that_is(site:
     expect(readers.get_by_role("row").filter(has_text="bob")).to_contain_text("no end")
     details = alice.page.get_by_role("region", name="Details")
     expect(details).to_contain_text("1,234 bytes")
-    expect(alice.page.get_by_text("PDF")).to_be_visible()
+    expect(alice.page.get_by_text("PDF", exact=True)).to_be_visible()
     expect(details.get_by_role("time").first).to_have_attribute(
         "datetime", re.compile(r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
     )

@@ -25,8 +25,8 @@ WHO = sorted({place.who for place in PLACES})
 
 
 @pytest.fixture(scope="module")
-def gallery(shared_site: Site) -> Gallery:
-    return Gallery(shared_site)
+def gallery(shared_site: Site, archivist: str) -> Gallery:
+    return Gallery(shared_site, archivist)
 
 
 @pytest.fixture(scope="module")

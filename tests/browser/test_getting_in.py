@@ -60,7 +60,6 @@ def test_a_new_vault_is_set_up_and_an_invited_person_gets_in(fresh_server: Vault
     alice.page.go_back()
     with pytest.raises(Error, match="ERR_CACHE_MISS"):
         alice.page.go_back()
-    alice.page.goto("/")
 
     dora.follow("Done", "People")
     expect(dora.row("alice")).to_have_count(1)

@@ -16,14 +16,14 @@ def file(name: str, content: bytes = b"hello") -> FilePayload:
     return {"name": name, "mimeType": "text/plain", "buffer": content}
 
 
-def get_in(visitor: Visitor, username: str) -> str:
+def get_in(visitor: Visitor, username: str, heading: str = "My documents") -> str:
     """Type back the passphrase that is shown; return it."""
     passphrase = visitor.shown_passphrase()
     expect(visitor.button("Copy")).to_be_hidden()
     assert visitor.download(visitor.link("Download"))[1] == f"{passphrase}\n".encode()
     visitor.page.get_by_label("Passphrase", exact=True).fill(passphrase)
     visitor.button("Log in").click()
-    visitor.expect_heading("My documents")
+    visitor.expect_heading(heading)
     visitor.page.goto("/account")
     visitor.expect_heading(username)
     return passphrase
@@ -126,7 +126,7 @@ def test_documents_are_shared_revoked_and_left(site: Site, meet: Meet) -> None:
 
     bob.page.goto("/shared")
     bob.follow("plan.txt", "plan.txt")
-    expect(bob.page.get_by_text("2040-03-01 05:00 UTC").first).to_be_visible()
+    expect(bob.page.get_by_role("region", name="Details")).to_contain_text("2040-03-01 05:00 UTC")
     assert bob.download(bob.link("Download")) == ("plan.txt", b"secret plan")
     alice.link("End sharing with bob").click()
     alice.expect_heading("End sharing")
@@ -161,7 +161,7 @@ def test_sessions_passphrase_and_people(site: Site, meet: Meet) -> None:
     nina.page.goto("/account")
     nina.page.get_by_label("Current passphrase").fill(site.passphrases[name])
     nina.button("Change the passphrase").click()
-    passphrase = get_in(nina, name)
+    passphrase = get_in(nina, name, heading=name)
     nina.button("End the session of Python").click()
     nina.expect_notice("Signed out there.")
     nina.button("End all sessions").click()

@@ -54,6 +54,7 @@ class Visitor:
         self.context.on("response", self._response)
         if token:
             self.context.add_cookies([{"name": "docvault", "value": token, "url": url, "httpOnly": True}])
+        self.context.set_default_timeout(20_000)
         self.page = self.context.new_page()
 
     def _console(self, message: ConsoleMessage) -> None:
@@ -87,7 +88,8 @@ class Visitor:
 
     def expect_heading(self, text: str) -> None:
         """The page with this heading is there, and its scripts have run: before, a click may act without them."""
-        expect(self.page.get_by_role("heading", level=1)).to_contain_text(text)
+        heading = self.page.get_by_role("main").get_by_role("heading", level=1)
+        expect(heading).to_contain_text(text)
         self.page.wait_for_load_state()
 
     def follow(self, link: str, heading: str) -> None:
@@ -100,7 +102,7 @@ class Visitor:
 
     def expect_refusal(self, label: str, text: str) -> None:
         """The field is marked as wrong and says why, to those who see it and to those who hear it."""
-        field = self.page.get_by_label(label, exact=True)
+        field = self.page.get_by_label(re.compile(f"^{re.escape(label)}( optional)?$"))
         expect(field).to_have_attribute("aria-invalid", "true")
         expect(field).to_have_accessible_description(re.compile(re.escape(text)))
         expect(self.page.get_by_text(text).last).to_be_visible()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
 from typing import Any
@@ -117,24 +118,24 @@ def test_a_cookie_that_somebody_planted_is_not_kept(vault: Vault) -> None:
 @pytest.mark.parametrize(
     "value", ["", "x", "a.b.c", "\x00", "ey" * 3000, "null", "é", '"', "eyJhbGciOiJub25lIn0.e30."]
 )
-def test_a_cookie_or_token_that_is_none_is_nobody(vault: Vault, value: str) -> None:
+def test_a_cookie_or_token_that_is_none_is_nobody(house: Vault, value: str) -> None:
     for headers in ({"Cookie": f"docvault={value}"}, {"Authorization": f"Bearer {value}"}):
         if "\x00" in value or "é" in value:
             headers = {name: text.encode().decode("latin-1") for name, text in headers.items()}
-        answer = vault.app.test_client(use_cookies=False).get("/api/v1/me", headers=headers)
+        answer = house.app.test_client(use_cookies=False).get("/api/v1/me", headers=headers)
         assert answer.status_code == 401
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "Digest", "Token", "bearer", "BEARER"])
-def test_only_bearer_brings_a_token(vault: Vault, scheme: str) -> None:
-    header = {"Authorization": f"{scheme} {vault.alice.token}"}
-    answer = vault.app.test_client(use_cookies=False).get("/api/v1/me", headers=header)
+def test_only_bearer_brings_a_token(house: Vault, scheme: str) -> None:
+    header = {"Authorization": f"{scheme} {house.alice.token}"}
+    answer = house.app.test_client(use_cookies=False).get("/api/v1/me", headers=header)
     assert answer.status_code == (200 if scheme.lower() == "bearer" else 401)
 
 
-def test_a_bearer_token_goes_before_the_cookie(vault: Vault) -> None:
-    alice = vault.browser("alice").client
-    header = {"Authorization": f"Bearer {vault.bob.token}"}
+def test_a_bearer_token_goes_before_the_cookie(house: Vault) -> None:
+    alice = house.browser("alice").client
+    header = {"Authorization": f"Bearer {house.bob.token}"}
     assert alice.get("/api/v1/me", headers=header).json["username"] == "bob"
     assert alice.get("/api/v1/me", headers={"Authorization": "Bearer nobody"}).status_code == 401
 
@@ -196,16 +197,16 @@ KEPT = [
 
 
 @pytest.mark.parametrize("target", HOSTILE)
-def test_a_hostile_next_leads_home(vault: Vault, target: str) -> None:
+def test_a_hostile_next_leads_home(house: Vault, target: str) -> None:
     assert safe_next(target) is None
-    answer = vault.browser("alice").get("/login", query_string={"next": target})
+    answer = house.browser("alice").get("/login", query_string={"next": target})
     assert (answer.status_code, answer.location) == (303, "/")
 
 
 @pytest.mark.parametrize("target", KEPT)
-def test_a_next_of_this_server_is_followed(vault: Vault, target: str) -> None:
+def test_a_next_of_this_server_is_followed(house: Vault, target: str) -> None:
     assert safe_next(target) == target
-    answer = vault.browser("alice").get("/login", query_string={"next": target})
+    answer = house.browser("alice").get("/login", query_string={"next": target})
     assert answer.status_code == 303
     assert answer.location.startswith("/") and not answer.location.startswith(("//", "/\\"))
 
@@ -253,6 +254,14 @@ def test_an_ended_session_is_not_renewed_by_its_last_answer(vault: Vault, moved:
 # Origin
 
 
+@pytest.fixture(scope="module")
+def behind(house: Vault) -> Iterator[Vault]:
+    """A vault that browsers reach at https://vault.example.org."""
+    own = house.reopened(public_url="https://vault.example.org", proxies=1)
+    yield own
+    own.close()
+
+
 @pytest.mark.parametrize(
     ("origin", "status"),
     [
@@ -268,10 +277,8 @@ def test_an_ended_session_is_not_renewed_by_its_last_answer(vault: Vault, moved:
     ],
 )
 def test_a_change_comes_from_here_or_from_the_public_address(
-    vault: Vault, origin: str | None, status: int
+    behind: Vault, origin: str | None, status: int
 ) -> None:
-    behind = vault.reopened(public_url="https://vault.example.org", proxies=1)
     headers = {} if origin is None else {"Origin": origin}
     assert behind.api("alice").post("/token/renew", headers=headers).status_code == status
     assert behind.api("alice").get("/me", headers=headers).status_code == 200, "reading changes nothing"
-    behind.close()

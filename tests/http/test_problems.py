@@ -8,7 +8,6 @@ import logging
 from typing import Any
 
 import pytest
-from flask import Flask
 
 from tests.cast import Vault
 from vault import errors
@@ -35,16 +34,32 @@ ANSWERED = [
 RAISED = pytest.mark.parametrize("kind", ANSWERED, ids=lambda kind: kind.__name__)
 
 
-def raising(app: Flask, error: Exception) -> None:
-    """Let a page and an address of the API fail with this error."""
+class Failing:
+    """A vault with two addresses more, ``/fail`` and ``/api/v1/fail``, that raise ``error``."""
 
-    def fail() -> str:
-        raise error
+    def __init__(self, vault: Vault) -> None:
+        self.error: Exception = RuntimeError()
+        self.vault = vault
+        vault.app.add_url_rule("/fail", "fail", self._fail, methods=["GET", "POST"])
+        vault.app.add_url_rule("/api/v1/fail", "fail_api", self._fail)
 
-    app._got_first_request = False
-    app.add_url_rule("/fail", "fail", fail, methods=["GET", "POST"])
-    app.add_url_rule("/api/v1/fail", "fail_api", fail)
-    app._got_first_request = True
+    def _fail(self) -> str:
+        raise self.error
+
+    def asked(self, error: Exception) -> Any:
+        """The API's answer to this error."""
+        self.error = error
+        return self.vault.api("alice").get("/fail")
+
+    def page(self, error: Exception) -> Any:
+        """The page for it."""
+        self.error = error
+        return self.vault.browser("alice").client.post("/fail")
+
+
+@pytest.fixture(scope="module")
+def failing(house: Vault) -> Failing:
+    return Failing(house)
 
 
 @RAISED
@@ -53,10 +68,9 @@ def test_every_error_has_a_status_of_its_own(kind: type[errors.VaultError]) -> N
 
 
 @RAISED
-def test_an_error_is_problem_json_for_the_api(vault: Vault, kind: type[errors.VaultError]) -> None:
+def test_an_error_is_problem_json_for_the_api(failing: Failing, kind: type[errors.VaultError]) -> None:
     error = kind(*MAKE.get(kind.__name__, ()))
-    raising(vault.app, error)
-    answer = vault.api("alice").get("/fail")
+    answer = failing.asked(error)
     problem = json.loads(answer.text)
     assert answer.content_type == "application/problem+json"
     assert answer.status_code == problem["status"] == problems.status_of(error)
@@ -68,19 +82,18 @@ def test_an_error_is_problem_json_for_the_api(vault: Vault, kind: type[errors.Va
 
 
 @RAISED
-def test_an_error_is_a_page_for_people(vault: Vault, kind: type[errors.VaultError]) -> None:
-    raising(vault.app, kind(*MAKE.get(kind.__name__, ())))
-    answer = vault.browser("alice").client.post("/fail")
+def test_an_error_is_a_page_for_people(failing: Failing, kind: type[errors.VaultError]) -> None:
+    answer = failing.page(kind(*MAKE.get(kind.__name__, ())))
     assert answer.mimetype == "text/html"
     assert "<h1" in answer.text
     assert answer.headers["X-Request-Id"] in answer.text
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 429, 500, 503])
-def test_each_of_these_has_a_page_of_its_own(vault: Vault, status: int) -> None:
-    loader = vault.app.jinja_env
+def test_each_of_these_has_a_page_of_its_own(house: Vault, status: int) -> None:
+    loader = house.app.jinja_env
     own = loader.get_template(f"errors/{status}.html")
-    with vault.app.test_request_context("/"):
+    with house.app.test_request_context("/"):
         shown = own.render(status=status, title="T", text="What to do.", request_id="0123")
         plain = loader.get_template("errors/error.html").render(
             status=status, title="T", text="What to do.", request_id="0123"
@@ -89,40 +102,39 @@ def test_each_of_these_has_a_page_of_its_own(vault: Vault, status: int) -> None:
     assert str(status) in shown and "0123" in shown
 
 
-def test_a_range_that_cannot_be_tells_the_size(vault: Vault) -> None:
-    raising(vault.app, errors.RangeUnsatisfiable(1234))
-    assert vault.api("alice").get("/fail").headers["Content-Range"] == "bytes */1234"
+def test_a_range_that_cannot_be_tells_the_size(failing: Failing) -> None:
+    assert failing.asked(errors.RangeUnsatisfiable(1234)).headers["Content-Range"] == "bytes */1234"
 
 
-def test_401_names_the_way_to_log_in(vault: Vault) -> None:
-    answer = vault.api().get("/me")
+def test_401_names_the_way_to_log_in(house: Vault) -> None:
+    answer = house.api().get("/me")
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
 def test_an_unknown_error_tells_nothing_but_its_number(
-    vault: Vault, caplog: pytest.LogCaptureFixture
+    failing: Failing, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Checklist 59: the detail is in the log alone, under the number that the page shows."""
-    raising(vault.app, RuntimeError("detail: SELECT passphrase FROM canary"))
+    error = RuntimeError("detail: SELECT passphrase FROM canary")
     with caplog.at_level(logging.ERROR):
-        for answer in (vault.browser("alice").get("/fail"), vault.api("alice").get("/fail")):
+        for answer in (failing.page(error), failing.asked(error)):
             assert answer.status_code == 500
             assert "canary" not in answer.text and "RuntimeError" not in answer.text
             assert answer.headers["X-Request-Id"] in answer.text
     assert "canary" in caplog.text
-    assert vault.api("alice").get("/me").status_code == 200, "the process goes on"
+    assert failing.vault.api("alice").get("/me").status_code == 200, "the process goes on"
 
 
-def test_addresses_that_do_not_exist_answer_in_the_form_of_their_asker(vault: Vault) -> None:
-    assert vault.browser("alice").get("/nowhere").mimetype == "text/html"
-    answer = vault.api("alice").get("/nowhere")
+def test_addresses_that_do_not_exist_answer_in_the_form_of_their_asker(house: Vault) -> None:
+    assert house.browser("alice").get("/nowhere").mimetype == "text/html"
+    answer = house.api("alice").get("/nowhere")
     assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
-    answer = vault.api("alice").put("/documents")
+    answer = house.api("alice").put("/documents")
     assert (answer.status_code, answer.content_type) == (405, "application/problem+json")
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS", "POST"}
 
 
-def test_debug_is_off(vault: Vault) -> None:
-    assert vault.app.debug is False
-    assert vault.app.testing is False
-    assert vault.browser("alice").get("/console").status_code == 404
+def test_debug_is_off(house: Vault) -> None:
+    assert house.app.debug is False
+    assert house.app.testing is False
+    assert house.browser("alice").get("/console").status_code == 404

@@ -296,11 +296,11 @@ MALFORMED: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("case", MALFORMED)
-def test_a_malformed_form_is_refused_and_stores_no_document(vault: Vault, case: str) -> None:
-    answer = vault.api("alice").post("/documents", data=MALFORMED[case], content_type=CONTENT_TYPE)
+def test_a_malformed_form_is_refused_and_stores_no_document(house: Vault, case: str) -> None:
+    answer = house.api("alice").post("/documents", data=MALFORMED[case], content_type=CONTENT_TYPE)
     assert 400 <= answer.status_code < 500, answer.text
     assert answer.content_type == "application/problem+json"
-    assert stored(vault)[0] == 0
+    assert stored(house)[0] == 0
 
 
 BOUNDARIES = {
@@ -316,11 +316,11 @@ BOUNDARIES = {
 
 
 @pytest.mark.parametrize("case", BOUNDARIES)
-def test_a_content_type_without_a_usable_boundary_is_refused(vault: Vault, case: str) -> None:
-    alice = vault.browser("alice")
+def test_a_content_type_without_a_usable_boundary_is_refused(house: Vault, case: str) -> None:
+    alice = house.browser("alice")
     answer = alice.client.post("/upload", data=form(token(alice), file(b"x")), content_type=BOUNDARIES[case])
     assert answer.status_code in {400, 415}, answer.text
-    assert stored(vault) == NOTHING
+    assert stored(house)[0] == 0
 
 
 def hundred_thousand_parts() -> bytes:
@@ -340,9 +340,9 @@ COSTLY = {
 
 
 @pytest.mark.parametrize("case", COSTLY)
-def test_a_form_made_to_cost_is_refused_quickly_and_in_little_memory(vault: Vault, case: str) -> None:
+def test_a_form_made_to_cost_is_refused_quickly_and_in_little_memory(house: Vault, case: str) -> None:
     body = COSTLY[case]()
-    api = vault.api("alice")
+    api = house.api("alice")
     api.get("/me")
     began = time.process_time()
     tracemalloc.start()
@@ -355,7 +355,7 @@ def test_a_form_made_to_cost_is_refused_quickly_and_in_little_memory(vault: Vaul
     assert 400 <= answer.status_code < 500
     assert time.process_time() - began < 5
     assert peak < 20_000_000
-    assert stored(vault)[0] == 0
+    assert stored(house)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -391,9 +391,9 @@ def no_temporary_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "key", [key for key in TABLE if not key.startswith("GET ") and "<" not in key and key not in TAKES_FILES]
 )
-def test_every_other_address_refuses_files(vault: Vault, no_temporary_file: Path, key: str) -> None:
+def test_every_other_address_refuses_files(house: Vault, no_temporary_file: Path, key: str) -> None:
     method, path = key.split(" ")
-    alice = vault.browser("alice")
+    alice = house.browser("alice")
     headers = {"X-CSRFToken": alice.csrf("/upload")}
     body = form(field("username", "zoe"), file(b"x" * 600_000, "big.bin"))
     answer = alice.client.open(path, method=method, data=body, content_type=CONTENT_TYPE, headers=headers)
@@ -405,11 +405,11 @@ def test_every_other_address_refuses_files(vault: Vault, no_temporary_file: Path
     assert list(no_temporary_file.iterdir()) == []
 
 
-def test_the_request_class_refuses_a_file_stream(vault: Vault) -> None:
+def test_the_request_class_refuses_a_file_stream(house: Vault) -> None:
     """Werkzeug writes a form's files beyond 500 kB to disk in the clear; this is the one method that decides it."""
-    assert vault.app.request_class is VaultRequest
+    assert house.app.request_class is VaultRequest
     with (
-        vault.app.test_request_context(
+        house.app.test_request_context(
             "/", method="POST", data={"file": (io.BytesIO(b"x"), "a.txt")}
         ) as context,
         pytest.raises(Exception, match="takes no files"),

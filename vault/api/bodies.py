@@ -21,7 +21,10 @@ def read_json(by_cookie: bool = True, /, **fields: type) -> dict[str, Any]:
         check_csrf()
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("Send the body as application/json.")
-    body = request.get_json()
+    try:
+        body = request.get_json()
+    except RecursionError as error:
+        raise BadInput("body", "The body is nested too deeply.") from error
     if not isinstance(body, dict):
         raise BadInput("body", "The body must be a JSON object.")
     for name, value in body.items():
@@ -53,11 +56,11 @@ def moment(text: str | None, field: str) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-    except ValueError as error:
+        if time.tzinfo is None:
+            raise BadInput(field, "Write the time with its zone, like 2030-01-31T12:00:00Z.")
+        return time.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise BadInput(field, "Write a time like 2030-01-31T12:00:00Z.") from error
-    if time.tzinfo is None:
-        raise BadInput(field, "Write the time with its zone, like 2030-01-31T12:00:00Z.")
-    return time.astimezone(UTC)
 
 
 def shown(time: datetime | None) -> str | None:

@@ -7,11 +7,12 @@ from flask.typing import ResponseReturnValue
 
 from vault.api import api
 from vault.api.bodies import names_in, read_json, required, shown
-from vault.errors import BadInput
+from vault.errors import BadInput, PreconditionFailed
 from vault.http.identity import check_csrf, current_account
 from vault.http.receiving import receive_form, receive_raw
 from vault.http.sending import send_document
 from vault.services.documents import DocumentRow, DocumentView, VersionView
+from vault.services.unlocked import UnlockedAccount
 from vault.wiring import services
 
 
@@ -102,13 +103,20 @@ def change(document_id: bytes) -> ResponseReturnValue:
     if body["name"] is None and body["path"] is None:
         raise BadInput("name", "Give a name or a path.")
     path = tuple(names_in(body["path"], "path")) if body["path"] is not None else None
-    services().documents.rename(account, document_id, body["name"], path=path, etag=_if_match())
+    services().documents.rename(
+        account, document_id, body["name"], path=path, etag=_if_match(account, document_id)
+    )
     return _view(services().documents.view(account, document_id))
 
 
-def _if_match() -> str | None:
-    given = request.headers.get("If-Match")
-    return None if given is None or given == "*" else given.strip().strip('"')
+def _if_match(account: UnlockedAccount, document_id: bytes) -> str | None:
+    """Return the current ETag when ``If-Match`` names it; the change compares it once more, under the lock."""
+    if "If-Match" not in request.headers or request.if_match.star_tag:
+        return None
+    current = services().documents.view(account, document_id).etag
+    if not request.if_match.is_strong(current):
+        raise PreconditionFailed
+    return current
 
 
 @api.delete("/documents/<id:document_id>")

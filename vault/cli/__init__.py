@@ -14,7 +14,7 @@ COMMANDS = {
     "serve": ("vault.cli.server", "Migrate, then serve the vault."),
     "users": ("vault.cli.server", "Invite, list, disable, enable and promote people."),
     "keys": ("vault.cli.server", "Make a master key; tell which are in use."),
-    "check": ("vault.cli.server", "Prove that every row and every blob is as it should be."),
+    "check": ("vault.cli.server", "Prove that every row is as it should be and every blob there."),
     "sweep": ("vault.cli.server", "Destroy what sealed orders name, end what has expired."),
 }
 

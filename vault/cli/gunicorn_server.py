@@ -50,6 +50,18 @@ class TimedConnection(gthread.TConn):
 class RootLogger(Logger):
     """Hand gunicorn's own lines to the root logger, which writes JSON."""
 
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Leave out what a malformed request said, and from where: log lines hold ids, never what people send."""
+        if msg.startswith("Invalid request"):
+            msg, args = "a malformed request was refused", ()
+        super().warning(msg, *args, **kwargs)
+
+    def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Leave out the address that was asked for: its query may hold a name."""
+        if msg.startswith("Error handling request"):
+            msg, args = "a request failed outside of the application", ()
+        super().exception(msg, *args, **kwargs)
+
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
         for logger in (self.error_log, self.access_log):

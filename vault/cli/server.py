@@ -25,9 +25,16 @@ console = Console(highlight=False)
 
 
 @contextmanager
-def opened(settings: Settings | None = None) -> Iterator[Services]:
-    """Give the services of a vault whose schema is current and whose master key fits."""
-    app = create_app(settings or load_settings())
+def opened(new: Settings | None = None) -> Iterator[Services]:
+    """Give the services of a vault whose schema is current and whose master key fits.
+
+    Only ``serve``, which passes its settings, may find no vault there and make one: a command in the wrong folder must
+    not. Raises ``Misconfigured``.
+    """
+    settings = new or load_settings()
+    if new is None:
+        settings.refuse_absent_vault()
+    app = create_app(settings)
     with app.app_context():
         migrate_schema(app)
         yield services()
@@ -193,8 +200,8 @@ def status(json_: bool) -> None:
 @click.command()
 @as_json
 def check(json_: bool) -> None:
-    """Prove that every row and every blob is as it should be; exit code 2 when something is not."""
-    with opened() as vault, console.status("Looking at every row and every blob"):
+    """Prove that every row is as it should be and every blob there, by its size; exit code 2 when something is not."""
+    with opened() as vault, console.status("Looking at every row and the size of every blob"):
         report = vault.check.run()
     if json_:
         echo_json(
@@ -209,11 +216,9 @@ def check(json_: bool) -> None:
             click.echo(f"{finding.invariant}  {finding.text}")
         counted = ", ".join(f"{count} {name}" for name, count in sorted(report.counted.items()) if count)
         click.echo(f"Looked at {counted}.")
-        click.echo(
-            "Everything is whole."
-            if report.whole
-            else f"{len(report.findings)} things are not as they should be."
-        )
+        wrong = len(report.findings)
+        found = "1 thing is" if wrong == 1 else f"{wrong} things are"
+        click.echo(f"{found} not as it should be." if wrong else "Everything is whole.")
     sys.exit(0 if report.whole else 2)
 
 

@@ -120,7 +120,7 @@ def _drain_refused(response: Response) -> Response:
     """After the answer to a body that was refused in the middle, read on for a moment, then close."""
     if g.pop("drain_body", False):
         response.headers["Connection"] = "close"
-        response.call_on_close(partial(drain, request.environ["wsgi.input"]))
+        response.call_on_close(partial(drain, request.environ))
     return response
 
 

@@ -245,11 +245,18 @@ def _read_body(size: int) -> bytes:
     return read
 
 
-def drain(stream: IO[bytes]) -> None:
-    """Read on for at most two seconds after an early refusal, so that a browser shows the answer, then let go."""
+def drain(environ: dict[str, Any]) -> None:
+    """Read on for at most two seconds after an early refusal, so that a browser shows the answer, then let go.
+
+    A client that sends nothing more is not waited for longer either: its socket, which gunicorn lends, gets a timeout.
+    """
     until = time.monotonic() + DRAIN_SECONDS
+    stream, connection = environ["wsgi.input"], environ.get("gunicorn.socket")
     try:
-        while time.monotonic() < until and stream.read(READ_BYTES):
-            pass
+        while (left := until - time.monotonic()) > 0:
+            if connection is not None:
+                connection.settimeout(left)
+            if not stream.read(READ_BYTES):
+                return
     except OSError:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from flask import Response, request, stream_with_context
+from werkzeug.datastructures import Range
 from werkzeug.http import is_resource_modified
 
 from vault.errors import RangeUnsatisfiable
@@ -34,7 +35,9 @@ def wanted_range(opened: Opened) -> tuple[int, int] | None:
     asked = request.range
     if asked is None or asked.units != "bytes" or len(asked.ranges) != 1:
         raise RangeUnsatisfiable(opened.size)
-    found = asked.range_for_length(opened.size)
+    first, stop = asked.ranges[0]
+    # A suffix that is longer than the document is the whole of it (RFC 9110, 14.1.2).
+    found = Range("bytes", [(max(first, -opened.size), stop)]).range_for_length(opened.size)
     if found is None:
         raise RangeUnsatisfiable(opened.size)
     return found

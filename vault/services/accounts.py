@@ -125,7 +125,10 @@ class Accounts:
         """Check code and name; return the role. With ``use`` the code is spent."""
         role = "user"
         if code:
-            role = "admin" if self._invitations.check(session, code, use=use) == "setup" else "user"
+            kind = self._invitations.check(session, code, username, use=use)
+            if self._registration == "closed" and kind != "setup":
+                raise Forbidden("Registration is closed.")
+            role = "admin" if kind == "setup" else "user"
         elif self._registration != "open":
             raise Forbidden("Registration needs an invitation. Ask an administrator for one.")
         if session.scalar(select(User).where(User.username == username)) is not None:

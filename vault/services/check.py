@@ -40,6 +40,7 @@ class Report:
 
     findings: list[Finding] = field(default_factory=list)
     counted: dict[str, int] = field(default_factory=dict)
+    refused: set[tuple[str, bytes]] = field(default_factory=set)
 
     @property
     def whole(self) -> bool:
@@ -105,7 +106,7 @@ class Check:
                 report.add(
                     "I2", f"{table} {row_id.hex()}: is version {version[0]}, the audit chain says {said[0]}"
                 )
-        for table, row_id in latest.keys() - present.keys():
+        for table, row_id in latest.keys() - present.keys() - report.refused:
             report.add("I4", f"{table} {row_id.hex()}: the audit chain knows this row, the database lost it")
 
     def _grants(self, rows: dict[type[Base], list[Any]], report: Report) -> None:
@@ -194,6 +195,7 @@ def _verified(session: Session, model: type[Base], report: Report) -> Iterator[A
     for (row,) in seals.verified_rows(session, select(*seals.columns(model)), model):
         if isinstance(row, Unreadable):
             name = row.object_id.hex() if row.object_id else "?"
+            report.refused.add((model.__tablename__, row.object_id or b""))
             report.add("I2", f"{model.__tablename__} {name}: its seal does not fit")
         elif isinstance(row, KeyUnavailable):
             report.add("I9", f"{model.__tablename__}: a row is sealed under a master key that is not here")

@@ -111,9 +111,11 @@ class Invitations:
             raise CodeInvalid
         return found
 
-    def check(self, session: Session, code: str, *, use: bool) -> str:
-        """Return the kind of a valid code; with ``use`` it is spent by this transaction."""
+    def check(self, session: Session, code: str, username: str, *, use: bool) -> str:
+        """Return the kind of a code that is valid for ``username``; with ``use`` it is spent by this transaction."""
         found = self._find(session, code)
+        if found.username not in {None, username}:
+            raise BadInput("username", "This invitation is for another user name.")
         kind = found.kind
         if use:
             session.delete(found)

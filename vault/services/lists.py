@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from heapq import nlargest, nsmallest
@@ -206,12 +205,16 @@ class Lists:
         )
         open_entry, reader = account.index_key.open, account.user_id
         for document, came_at, grant, row in seals.verified_rows(session, statement, DocumentIndex, beside=3):
-            entry: IndexEntry | None = NOTHING_KNOWN
+            entry: IndexEntry | None
             if row is None:
                 entry = None
-            elif not isinstance(row, seals.Refusal):
-                with suppress(Unreadable):
+            elif isinstance(row, seals.Refusal):
+                entry = NOTHING_KNOWN
+            else:
+                try:
                     entry = open_entry(row.sealed_entry, document=document, reader=reader)
+                except Unreadable:
+                    entry = NOTHING_KNOWN
             yield document, (came_at, grant), entry
 
     def _entry_of_unknown(

@@ -14,6 +14,7 @@ from vault.errors import BadPassphrase, Busy
 SHORTEST = 15
 GUESSES = 10**12
 JUDGED = 72
+PRODUCT = ("docvault", "document vault")
 WAITING = 3
 PATIENCE_SECONDS = 3.0
 
@@ -29,9 +30,9 @@ def check_own(passphrase: str, username: str) -> None:
     normalise(passphrase)
     if len(passphrase) < SHORTEST:
         raise BadPassphrase(f"A passphrase of your own needs at least {SHORTEST} characters.")
-    if len(username) > 2 and username in passphrase.casefold():
-        raise BadPassphrase("Leave your user name out of the passphrase.")
-    judged = zxcvbn(passphrase[:JUDGED], user_inputs=[username, "docvault", "document", "vault"])
+    if any(len(name) > 2 and name in passphrase.casefold() for name in (username, *PRODUCT)):
+        raise BadPassphrase("Leave your user name and the name of the vault out of the passphrase.")
+    judged = zxcvbn(passphrase[:JUDGED], user_inputs=[username, "document", "vault"])
     if judged["score"] < 4 or judged["guesses"] < GUESSES:
         hint = " ".join(judged["feedback"]["suggestions"])
         raise BadPassphrase(

@@ -44,6 +44,9 @@ from vault.storage.protocol import BlobStore
 
 Read = Callable[[int], bytes | memoryview]
 
+READ_BYTES = 2**20
+"""Smaller reads make gunicorn copy what it has read ahead again and again."""
+
 
 @dataclass(frozen=True)
 class Received:
@@ -194,7 +197,7 @@ class Uploads:
         segment_key, digest = new_secret(), hashlib.sha256()
         with _Pipeline(self._store, segment_key, upload_id, digest.update) as pipeline:
             total = 0
-            for block in _blocks(read, self._part_size):
+            for block in _blocks(read, self._part_size, length):
                 total += len(block)
                 if total > self.largest:
                     raise TooLarge(self.largest)
@@ -403,12 +406,13 @@ class Draft:
 class _Pipeline:
     """Seal and put the parts of one segment while the next is received; at most one is on its way.
 
-    The hash of the plaintext runs in a thread of its own: it costs more than all the rest. A failed put surfaces at
-    the next one, or at the end.
+    When ``put`` returns, every block before the one given is done with, and its buffer may be filled anew. The hash
+    of the plaintext runs in a thread of its own: it costs more than all the rest. A failed put surfaces at the next
+    one, or at the end.
     """
 
     def __init__(
-        self, store: BlobStore, segment_key: bytes, segment: bytes, hash_update: Callable[[bytearray], None]
+        self, store: BlobStore, segment_key: bytes, segment: bytes, hash_update: Callable[[memoryview], None]
     ) -> None:
         self._store = store
         self._key = segment_key
@@ -418,39 +422,37 @@ class _Pipeline:
         self._under_way: list[Future[None]] = []
         self.parts: list[Part] = []
         self._offset = 0
-        self._first: bytearray | None = None
+        self._first: memoryview | None = None
 
     def __enter__(self) -> _Pipeline:
         return self
 
-    def put(self, block: bytearray) -> None:
+    def put(self, block: memoryview) -> None:
         """Take one block of plaintext. A body of a single block is sealed and put without a thread."""
-        if self._first is None and self._threads is None:
-            self._first = block
-            return
         if self._threads is None:
+            if self._first is None:
+                self._first = block
+                return
             self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="upload")
-            if self._first is not None:
-                self._start(self._first)
-        self._start(block)
+            self._start(self._threads, self._first)
+            self._first = None
+        self._start(self._threads, block)
 
-    def _start(self, block: bytearray) -> None:
+    def _start(self, threads: ThreadPoolExecutor, block: memoryview) -> None:
         self._wait()
         offset = self._take(block)
-        if self._threads is None:
-            raise RuntimeError("the pipeline has no threads")
         self._under_way = [
-            self._threads.submit(self._seal_and_put, block, offset),
-            self._threads.submit(self._hash_update, block),
+            threads.submit(self._seal_and_put, block, offset),
+            threads.submit(self._hash_update, block),
         ]
 
-    def _take(self, block: bytearray) -> int:
+    def _take(self, block: memoryview) -> int:
         offset = self._offset
         self.parts.append(Part(self._segment, offset, len(block), None))
         self._offset += len(block)
         return offset
 
-    def _seal_and_put(self, block: bytearray, offset: int) -> None:
+    def _seal_and_put(self, block: memoryview, offset: int) -> None:
         blob = seal_part(self._key, block, segment=self._segment, offset=offset)
         put_once(self._store, blob_name(self._segment, offset), blob)
 
@@ -464,7 +466,7 @@ class _Pipeline:
             if kind is None:
                 self._wait()
                 if self._threads is None:
-                    block = self._first if self._first is not None else bytearray()
+                    block = self._first if self._first is not None else memoryview(b"")
                     self._seal_and_put(block, self._take(block))
                     self._hash_update(block)
         finally:
@@ -482,16 +484,37 @@ def put_once(store: BlobStore, name: str, blob: bytes | memoryview) -> None:
                 raise
 
 
-def _blocks(read: Read, size: int) -> Iterator[bytearray]:
-    """Collect what ``read`` gives into blocks of ``size`` bytes; the last may be shorter, none is empty."""
-    block = bytearray()
-    while piece := read(min(2**20, size - len(block))):
-        block += piece
-        if len(block) == size:
-            yield block
-            block = bytearray()
-    if block:
-        yield block
+def _blocks(read: Read, size: int, length: int | None) -> Iterator[memoryview]:
+    """Collect what ``read`` gives into blocks of ``size`` bytes; the last may be shorter, none is empty.
+
+    Two buffers hold them by turns: a block is good until the one after the next is asked for. The first buffer has
+    the announced length, or grows with what comes, so that a short body takes little memory.
+    """
+    if length is None:
+        block, spare = bytearray(), bytearray(0)
+        while len(block) < size and (piece := read(min(READ_BYTES, size - len(block)))):
+            block += piece
+        filled = len(block)
+    else:
+        block, spare = bytearray(min(size, length)), bytearray(0)
+        filled = _fill(read, block, 0)
+    while filled:
+        yield memoryview(block)[:filled]
+        more = read(min(READ_BYTES, size))
+        if not more:
+            return
+        block, spare = spare if len(spare) == size else bytearray(size), block
+        block[: len(more)] = more
+        filled = _fill(read, block, len(more))
+
+
+def _fill(read: Read, block: bytearray, filled: int) -> int:
+    """Read on into ``block`` until it is full or nothing comes; return how much of it is filled."""
+    view = memoryview(block)
+    while filled < len(block) and (piece := read(min(READ_BYTES, len(block) - filled))):
+        view[filled : filled + len(piece)] = piece
+        filled += len(piece)
+    return filled
 
 
 def _reader(pieces: Iterator[bytes]) -> Read:
