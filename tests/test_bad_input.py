@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -387,8 +388,10 @@ def locked(vault: Vault) -> Iterator[None]:
         connection.close()
 
 
-def test_a_locked_database_is_503_within_six_seconds(vault: Vault) -> None:
+def test_a_locked_database_is_503_within_six_seconds(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where two things wait to be written, the sign of life before the change."""
     document = vault.upload("alice", b"content").hex()
+    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=3))
     with locked(vault):
         began = time.monotonic()
         answer = vault.api("alice").patch(f"/documents/{document}", json={"name": "new"})
@@ -396,7 +399,7 @@ def test_a_locked_database_is_503_within_six_seconds(vault: Vault) -> None:
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
         assert 4 < waited < 8, "it waits for the lock, and not for ever"
-        assert vault.api("alice").get("/documents").json["items"][0]["name"] == "hello.txt"
+    assert vault.api("alice").get("/documents").json["items"][0]["name"] == "hello.txt"
     assert vault.api("alice").patch(f"/documents/{document}", json={"name": "new"}).status_code == 200
 
 
@@ -438,8 +441,6 @@ def test_reading_goes_on_while_the_database_is_locked(
     impatient: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when it is time to note that the session was seen: that is put off, and nobody is turned away for it."""
-    from datetime import UTC, datetime, timedelta
-
     vault = impatient
     document = vault.upload("alice", b"content", share=("bob",)).hex()
     monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=3))

@@ -120,6 +120,26 @@ def test_k2_a_public_key_put_in_by_hand_is_wrapped_to_by_nobody(
     assert vault.read("alice", document) == CANARY
 
 
+@pytest.mark.parametrize("half", ["wrap_public", "sign_public"])
+def test_k2_a_public_key_beside_its_fingerprint_is_compared_with_it(
+    vault: Vault, stranger_keys: PrivateKeys, half: str
+) -> None:
+    """Fingerprint, HMAC and seal are all good, and Alice has not met Bob: the key is not that of the fingerprint."""
+    document = vault.upload("alice", CANARY)
+    attacker = Attacker(vault)
+    row = attacker.row("user_key", user_id=vault.bob.account.user_id)
+    public = stranger_keys.public
+    attacker.update(
+        "user_key", row["id"], **{half: public.wrap_der if half == "wrap_public" else public.sign_der}
+    )
+    attacker.reseal("user_key", row["id"])
+    share = partial(
+        vault.api("alice").post, f"/documents/{document.hex()}/shares", json={"usernames": ["bob"]}
+    )
+    assert_refused(vault, share, document)
+    assert len(attacker.rows("shared_key_registry")) == 1
+
+
 @pytest.mark.parametrize("share", ["share", "upload"])
 def test_k2_with_the_master_key_a_key_that_alice_has_not_met_is_refused(
     vault: Vault, stranger_keys: PrivateKeys, share: str

@@ -21,9 +21,13 @@ from tests.attacks.attacker import (
     column_type,
     failures,
     models,
+    write_blob,
 )
 from tests.attacks.history import live_through
 from tests.cast import Vault
+from vault.crypto.grants import unwrap_dek
+from vault.crypto.manifests import open_manifest, seal_manifest
+from vault.crypto.parts import seal_part
 from vault.errors import AuditBroken, KeyUnavailable, Unreadable
 from vault.models import Document
 from vault.services import audit, seals
@@ -118,6 +122,34 @@ def test_m1_the_remembered_names_of_two_documents_exchanged(
     assert failures(vault)[-1][0] in {document.hex() for document in documents}
     for document in documents:
         assert_refused(vault, partial(vault.api("alice").get, f"/documents/{document.hex()}"), document)
+
+
+def test_m1_a_reader_who_has_the_key_and_the_master_key_changes_no_name_and_no_content(vault: Vault) -> None:
+    """Every seal of the rows, the manifest and the blob is good: only the owner's signature is missing."""
+    document = vault.upload("alice", CANARY, name="letter.txt", share=("bob", "charlie"))
+    attacker, bob = Attacker(vault), vault.bob.account
+    grant = attacker.row("shared_key_registry", document_id=document, reader_id=bob.user_id)
+    row = attacker.row("document_version", document_id=document)
+    dek = unwrap_dek(
+        bob.private,
+        grant["wrapped_dek"],
+        document=document,
+        version=row["id"],
+        reader=bob.user_id,
+        key_version=1,
+    )
+    manifest = open_manifest(dek, row["sealed_manifest"], document=document, version=row["id"], revision=0)
+    (segment,) = manifest.segments
+    write_blob(
+        attacker.blob(document), seal_part(segment.key, CANARY[::-1], segment=segment.id, offset=0)
+    )  # of the same length, so that this alone goes unseen: he has the key of the content
+    forged = seal_manifest(dek, manifest._replace(name="forged.txt", sha256=None))
+    attacker.update("document_version", row["id"], sealed_manifest=forged)
+    attacker.reseal("document_version", row["id"])
+    for who in ("alice", "charlie"):
+        for path in ("", "/content"):
+            get = partial(vault.api(who).get, f"/documents/{document.hex()}{path}")
+            assert_refused(vault, get, document, secret=CANARY[::-1])
 
 
 # M2

@@ -60,7 +60,8 @@ def test_x1_a_page_of_the_vault_does_not_embed_a_document(site: Site, meet: Meet
 
 INJECT = """([elsewhere, expected]) => {
   const reported = new Set();
-  addEventListener("securitypolicyviolation", (event) => reported.add(`${event.effectiveDirective} ${event.blockedURI}`));
+  const note = ({ effectiveDirective, blockedURI }) => reported.add(`${effectiveDirective} ${blockedURI}`);
+  addEventListener("securitypolicyviolation", note);
   const script = document.createElement("script");
   script.textContent = "globalThis.ranInTheVault = 'inline'";
   document.body.append(script);

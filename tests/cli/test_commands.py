@@ -1,202 +1,193 @@
-"""``docvault users``, ``keys``, ``check`` and ``sweep``, as an operator types them."""
+"""``docvault users | keys | check | sweep`` and its help."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import stat
 import subprocess
 import sys
-from dataclasses import dataclass
-from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from tests.cast import Vault
-from vault.cli import main
-from vault.services import clock
+from tests.cli.commands import Command
+from vault import __version__
 
 
-@dataclass
-class Command:
-    """The ``docvault`` command, run in this process on a test's vault."""
-
-    monkeypatch: pytest.MonkeyPatch
-    capsys: pytest.CaptureFixture[str]
-
-    def __call__(self, vault: Vault | None, *words: str, code: int = 0) -> str:
-        """Run it; return what it prints, or what it says on standard error when it fails."""
-        for name in [name for name in os.environ if name.startswith("DOCVAULT_")]:
-            self.monkeypatch.delenv(name)
-        if vault is not None:
-            self.monkeypatch.setenv("DOCVAULT_INSTANCE", str(vault.instance))
-        self.monkeypatch.setattr(sys, "argv", ["docvault", *words])
-        self.capsys.readouterr()
-        ended = 0
-        try:
-            main()
-        except SystemExit as leaving:
-            ended = int(leaving.code or 0)
-        printed = self.capsys.readouterr()
-        assert ended == code, printed.out + printed.err
-        return printed.err if code == 1 else printed.out
+def test_help_and_version_name_every_command(command: Command) -> None:
+    help_ = command("--help")
+    assert help_.code == 0
+    for name in ("serve", "users", "keys", "check", "sweep"):
+        assert re.search(rf"^\s+{name}\s+\S", help_.out, re.MULTILINE), name
+    assert __version__ in command("--version").out
 
 
-@pytest.fixture
-def docvault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(monkeypatch, capsys)
-
-
-def test_help_names_every_command(docvault: Command) -> None:
-    said = docvault(None, "--help")
-    for command in ("serve", "users", "keys", "check", "sweep"):
-        assert re.search(rf"^  {command} ", said, re.MULTILINE)
-
-
-def test_help_imports_no_server(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "vault.cli", "--help"],
-        capture_output=True,
-        text=True,
-        timeout=60,
+def test_help_imports_no_server() -> None:
+    """Each subcommand's module is imported when it is called."""
+    script = (
+        "import sys; sys.argv=['docvault','--help']\n"
+        "from vault.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('flask','sqlalchemy','gunicorn','cryptography') if name in sys.modules])"
     )
-    assert "sqlalchemy" not in done.stderr and "flask" not in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.rstrip().endswith("[]"), done.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [("nothing",), ("users", "nothing"), ("users", "invite"), ("serve", "--port", "x")]
+)
+def test_a_wrong_command_is_a_line_and_exit_code_2(command: Command, words: tuple[str, ...]) -> None:
+    ended = command(*words)
+    assert ended.code == 2
+    assert "Usage" in ended.err and "Traceback" not in ended.err
 
 
 # users
 
 
-def test_an_invited_person_registers_with_the_printed_code(vault: Vault, docvault: Command) -> None:
-    link = docvault(vault, "users", "invite", "erin").strip()
-    code = link.rpartition("/invitation#")[2]
-    answer = vault.api().post("/users", json={"username": "erin", "code": code})
-    assert answer.status_code == 201
-    said = docvault(vault, "users", "invite", "erin", code=1)
-    assert "taken" in said
+def test_an_operator_invites_and_the_link_works(command: Command, vault: Vault) -> None:
+    ended = command.set(registration="invite", public_url="https://vault.example.org")(
+        "users", "invite", "Zoe"
+    )
+    assert ended.code == 0
+    link = re.fullmatch(r"https://vault\.example\.org/invitation#(\S+)\n", ended.out)
+    assert link, ended.out
+    new = vault.api().post("/users", json={"username": "zoe", "code": link.group(1)})
+    assert new.status_code == 201
 
 
-def test_users_are_listed(vault: Vault, docvault: Command) -> None:
-    listed = json.loads(docvault(vault, "users", "list", "--json"))
-    assert [(user["username"], user["role"], user["state"]) for user in listed] == [
-        ("alice", "user", "active"), ("bob", "user", "active"),
-        ("charlie", "user", "active"), ("dora", "admin", "active"),
-    ]  # fmt: skip
-    assert "charlie" in docvault(vault, "users", "list")
+def test_an_invitation_in_json(command: Command) -> None:
+    made = json.loads(command("users", "invite", "zoe", "--json").out)
+    assert made["username"] == "zoe"
+    assert made["link"] == f"http://127.0.0.1:8000/invitation#{made['code']}"
 
 
-def test_disabling_takes_hold_at_the_next_request(vault: Vault, docvault: Command) -> None:
-    api = vault.api("bob")
-    assert api.get("/me").status_code == 200
-    docvault(vault, "users", "disable", "bob")
-    assert api.get("/me").status_code == 401
-    docvault(vault, "users", "enable", "bob")
-    assert api.get("/me").status_code == 401, "the old session stays ended"
+@pytest.mark.parametrize(("name", "words"), [("alice", "taken"), ("a b", "2 to 32"), ("", "2 to 32")])
+def test_an_invitation_that_cannot_be_is_a_line_and_exit_code_1(
+    command: Command, name: str, words: str
+) -> None:
+    ended = command("users", "invite", name)
+    assert ended.code == 1
+    assert ended.err.startswith("docvault: ") and words in ended.err
+    assert "Traceback" not in ended.text
 
 
-def test_promote(vault: Vault, docvault: Command) -> None:
-    docvault(vault, "users", "promote", "alice")
-    assert vault.api("alice").get("/accounts").status_code == 200
+def test_users_are_listed(command: Command, vault: Vault) -> None:
+    vault.upload("alice", b"x" * 1000, name="canary.pdf")
+    listed = json.loads(command("users", "list", "--json").out)
+    assert [user["username"] for user in listed] == ["alice", "bob", "charlie", "dora"]
+    assert listed[0]["documents"] == 1 and listed[3]["role"] == "admin"
+    table = command("users", "list").out
+    assert "alice" in table and "canary" not in table
 
 
-def test_the_last_administrator_stays(vault: Vault, docvault: Command) -> None:
-    assert "last administrator" in docvault(vault, "users", "disable", "dora", code=1)
+def test_a_user_is_disabled_enabled_and_promoted(command: Command, vault: Vault) -> None:
+    assert command("users", "disable", "alice").out == "alice is disabled.\n"
+    assert vault.api("alice").get("/me").status_code == 401
+    assert command("users", "enable", "alice").out == "alice is active.\n"
+    assert command("users", "promote", "bob").code == 0
+    assert vault.api("bob").get("/accounts").status_code == 200
+    assert command("users", "disable", "nobody").err == "docvault: There is no such account.\n"
 
 
-def test_an_unknown_user_is_said_so(vault: Vault, docvault: Command) -> None:
-    assert "no such account" in docvault(vault, "users", "disable", "nobody", code=1)
+def test_the_last_administrator_cannot_be_disabled(command: Command) -> None:
+    ended = command("users", "disable", "dora")
+    assert (ended.code, "last administrator" in ended.err) == (1, True)
 
 
 # keys
 
 
-def test_generate_prints_a_key_or_makes_a_private_file(tmp_path: Path, docvault: Command) -> None:
-    keys = {docvault(None, "keys", "generate").strip() for _ in range(3)}
-    assert len(keys) == 3 and all(re.fullmatch("[0-9a-f]{64}", key) for key in keys)
-    file = tmp_path / "master.key"
-    docvault(None, "keys", "generate", "--output", str(file))
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    before = file.read_text()
-    docvault(None, "keys", "generate", "--output", str(file), code=1)
-    assert file.read_text() == before
+def test_a_key_is_64_digits_and_new_each_time(command: Command) -> None:
+    keys = {command("keys", "generate").out.strip() for _ in range(3)}
+    assert len(keys) == 3
+    assert all(re.fullmatch("[0-9a-f]{64}", key) for key in keys)
 
 
-def test_status_counts_rows_by_key_and_prints_none(vault: Vault, docvault: Command) -> None:
-    (line,) = json.loads(docvault(vault, "keys", "status", "--json"))
-    assert line["configured"] and line["seals"] and line["rows"] > 10
+def test_a_key_goes_into_a_new_private_file(command: Command) -> None:
+    path = command.instance.parent / "key"
+    ended = command("keys", "generate", "--output", str(path))
+    assert ended.code == 0
+    assert re.fullmatch("[0-9a-f]{64}\n", path.read_text())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_text().strip() not in ended.text, "it is not printed as well"
+    before = path.read_text()
+    again = command("keys", "generate", "--output", str(path))
+    assert again.code == 1 and "never overwritten" in again.err
+    assert path.read_text() == before
+
+
+def test_status_tells_which_key_seals_how_much(command: Command, vault: Vault) -> None:
+    vault.upload("alice")
+    (line,) = json.loads(command("keys", "status", "--json").out)
+    assert line["configured"] and line["seals"] and line["rows"] > 20
+    assert "seals and opens" in command("keys", "status").out
     key = (vault.instance / "master.key").read_text().strip()
-    assert key[:16] not in docvault(vault, "keys", "status")
+    assert key not in command("keys", "status").text and line["key"] not in key
+
+
+def test_status_shows_a_fallback_key_that_still_opens_rows(command: Command, vault: Vault) -> None:
+    old = (vault.instance / "master.key").read_text().strip()
+    command.set(master_key="a1" * 32, master_key_fallbacks=old)
+    command("users", "promote", "bob")
+    lines = {line["seals"]: line for line in json.loads(command("keys", "status", "--json").out)}
+    assert lines[True]["rows"] >= 1 and lines[False]["configured"] is True
+    assert command("check").code == 0
 
 
 # check and sweep
 
 
-def test_check_says_that_a_whole_vault_is_whole(vault: Vault, docvault: Command) -> None:
-    vault.upload("alice", bytes(20_000), share=("bob",))
-    assert "Everything is whole." in docvault(vault, "check")
+def test_a_whole_vault_is_exit_code_0(command: Command, vault: Vault) -> None:
+    vault.upload("alice", b"x", share=("bob",))
+    ended = command("check")
+    assert ended.code == 0
+    assert "Everything is whole." in ended.out
+    report = json.loads(command("check", "--json").out)
+    assert report["whole"] is True and report["findings"] == [] and report["counted"]["document"] == 1
 
 
-def test_i1_a_lost_and_a_short_blob_are_found(vault: Vault, docvault: Command) -> None:
-    for content in (b"one", b"two"):
-        vault.upload("alice", content)
-    lost, short = vault.blob_files()
-    lost.unlink()
-    short.write_bytes(short.read_bytes()[:-1])
-    said = docvault(vault, "check", code=2)
-    assert said.count("I1  blob") == 2 and "is lost" in said and "should be" in said
+def test_a_lost_blob_is_exit_code_2_and_named_by_its_id(command: Command, vault: Vault) -> None:
+    vault.upload("alice", b"x", name="canary.pdf")
+    (blob,) = vault.blob_files()
+    blob.unlink()
+    ended = command("check")
+    assert ended.code == 2
+    assert f"I1  blob {blob.parent.name}/{blob.name}: is lost" in ended.out
+    assert "canary" not in ended.text
+    report = json.loads(command("check", "--json").out)
+    assert report["whole"] is False and report["findings"][0]["invariant"] == "I1"
 
 
-def test_i2_an_edited_row_is_found(vault: Vault, docvault: Command) -> None:
-    document = vault.upload("alice")
-    with vault.database() as database:
-        database.execute("UPDATE document SET readers = 7")
-    report = json.loads(docvault(vault, "check", "--json", code=2))
-    assert not report["whole"]
-    assert any(f["invariant"] == "I2" and document.hex() in f["text"] for f in report["findings"])
+def test_an_edited_row_is_exit_code_2(command: Command, vault: Vault) -> None:
+    with vault.database() as connection:
+        connection.execute("UPDATE user SET role = 'admin' WHERE username = 'charlie'")
+    ended = command("check")
+    assert ended.code == 2
+    assert "I2  user" in ended.out and "charlie" not in ended.out
 
 
-def test_i3_and_i4_a_removed_grant_is_found(vault: Vault, docvault: Command) -> None:
-    vault.upload("alice", share=("bob",))
-    with vault.database() as database:
-        database.execute("DELETE FROM shared_key_registry WHERE permission = 'owner'")
-    said = docvault(vault, "check", code=2)
-    assert "I3" in said and "I4" in said
+def test_a_cut_audit_chain_is_exit_code_2_and_stops_the_sweep(command: Command, vault: Vault) -> None:
+    vault.upload("alice")
+    with vault.database() as connection:
+        connection.execute("DELETE FROM audit_entry WHERE sequence = 3")
+    assert command("check").code == 2
+    ended = command("sweep")
+    assert ended.code == 1 and "docvault check" in ended.err
 
 
-def test_i5_a_blob_that_nothing_names_is_reported_and_kept(vault: Vault, docvault: Command) -> None:
-    stray = vault.blobs / ("ab" * 16) / ("0" * 16)
-    stray.parent.mkdir()
-    stray.write_bytes(b"whose?")
-    old = (clock.now() - timedelta(hours=3)).timestamp()
-    os.utime(stray, (old, old))
-    assert "I5" in docvault(vault, "check", code=2)
-    docvault(vault, "sweep")
-    assert stray.exists(), "nothing is destroyed because no row names it"
-
-
-def test_i8_an_upload_stuck_past_its_expiry_is_found_and_swept(
-    vault: Vault, docvault: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patched, vault.services() as bundle:
-        past = clock.now() - timedelta(days=9)
-        patched.setattr(clock, "now", lambda: past)
-        with pytest.raises(OSError, match="gone"):
-            bundle.uploads.receive(vault.alice.account, _breaks_off, name="x", length=9_000_000)
-    assert "I8" in docvault(vault, "check", code=2)
-    assert json.loads(docvault(vault, "sweep", "--json"))["uploads"] == 1
-    assert "whole" in docvault(vault, "check")
-
-
-def _breaks_off(size: int) -> bytes:
-    raise OSError("gone")
-
-
-def test_the_sweep_refuses_to_run_while_the_chain_is_broken(vault: Vault, docvault: Command) -> None:
-    document = vault.upload("alice")
+def test_the_sweep_destroys_what_was_deleted_and_says_how_much(command: Command, vault: Vault) -> None:
+    document = vault.upload("alice", b"x" * 100)
+    vault.upload("bob", b"stays")
     with vault.services() as bundle:
         bundle.documents.delete(vault.alice.account, [document])
-    with vault.database() as database:
-        database.execute("UPDATE audit_entry SET detail = 'edited' WHERE sequence = 3")
-    assert "position 3" in docvault(vault, "sweep", code=1)
-    assert len(vault.blob_files()) == 1, "nothing is destroyed"
+    swept = json.loads(command("sweep", "--json").out)
+    assert (swept["segments"], swept["blobs"], swept["uploads"]) == (1, 1, 0)
+    assert len(vault.blob_files()) == 1
+    assert "0 segments" in command("sweep").out
+    assert command("check").code == 0

@@ -391,9 +391,9 @@ def no_temporary_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "key", [key for key in TABLE if not key.startswith("GET ") and "<" not in key and key not in TAKES_FILES]
 )
-def test_every_other_address_refuses_files(house: Vault, no_temporary_file: Path, key: str) -> None:
+def test_every_other_address_refuses_files(vault: Vault, no_temporary_file: Path, key: str) -> None:
     method, path = key.split(" ")
-    alice = house.browser("alice")
+    alice = vault.browser("alice")
     headers = {"X-CSRFToken": alice.csrf("/upload")}
     body = form(field("username", "zoe"), file(b"x" * 600_000, "big.bin"))
     answer = alice.client.open(path, method=method, data=body, content_type=CONTENT_TYPE, headers=headers)

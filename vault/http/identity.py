@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from wtforms.validators import ValidationError as WrongToken
 
 from vault.config import Settings
-from vault.errors import BadInput, Forbidden, LoginRequired
+from vault.errors import BadInput, Busy, Forbidden, LoginRequired
 from vault.extensions import login_manager
 from vault.services import clock
 from vault.services.sessions import RENEW_AFTER, TOKEN_LIFE, LoggedIn
@@ -110,10 +110,21 @@ def _load_user(asked: Request) -> CurrentUser | None:
     if not token:
         return None
     try:
-        account = services().sessions.identify(token, alive=not _is_quiet(asked))
+        account = _identify(asked, token)
     except LoginRequired:
         return None
     return CurrentUser(account, by_cookie=by_cookie)
+
+
+def _identify(asked: Request, token: str) -> UnlockedAccount:
+    """Recognise the bearer; while a locked database keeps his sign of life unwritten, who only reads is let in."""
+    sessions = services().sessions
+    try:
+        return sessions.identify(token, alive=not _is_quiet(asked))
+    except Busy:
+        if asked.method not in SAFE_METHODS:
+            raise
+        return sessions.identify(token, alive=False)
 
 
 def brought() -> dict[str, Any]:

@@ -25,7 +25,7 @@ from vault.crypto.masterkey import MasterKeys
 from vault.crypto.passphrase import KdfParameters, normalise
 from vault.crypto.randomness import new_id, new_secret
 from vault.crypto.tokens import TokenClaims, issue_token, read_token
-from vault.errors import AccountDisabled, Busy, LoginRequired, NotFound, Unreadable, WrongLogin
+from vault.errors import AccountDisabled, LoginRequired, NotFound, Unreadable, WrongLogin
 from vault.models import LoginSession, UnlockMethod, User, UserKey
 from vault.services import clock, passphrases, throttle
 from vault.services.accounts import parameters_of
@@ -293,16 +293,9 @@ class Sessions:
         except Unreadable as unreadable:
             raise LoginRequired from unreadable
         if alive and clock.now() - seen > SEEN_EVERY:
-            self._note_seen(account)
-        return account
-
-    def _note_seen(self, account: UnlockedAccount) -> None:
-        """Write the sign of life; a database that is busy now is asked again by the next request."""
-        try:
             self._transactions.writing(lambda session: self._see(session, account.session_id))
-        except Busy:
-            return
-        account.idle_expires_at = min(account.expires_at, clock.now() + self._idle)
+            account.idle_expires_at = min(account.expires_at, clock.now() + self._idle)
+        return account
 
     def _recognise(self, session: Session, claims: TokenClaims) -> tuple[UnlockedAccount, datetime]:
         found = session.execute(
