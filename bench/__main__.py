@@ -40,7 +40,8 @@ def main() -> int:
         print(as_json(rows))
     else:
         print(
-            f"Medians of {scale.rounds} and more, {WORKERS} workers of {THREADS} threads, SQLite, folder store, durable. "
+            f"Medians of {scale.rounds} and more, {WORKERS} workers of {THREADS} threads, "
+            "SQLite, folder store, durable. "
             "A ratio is plain seconds over the vault's."
         )
         print(as_text(rows))

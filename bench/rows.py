@@ -308,11 +308,11 @@ def memory(bench: Bench) -> list[Row]:
             ("form upload", lambda: send_form(f"{fresh.url}/api/v1/documents", bench.file(size), token)),
             (
                 "download",
-                lambda: fetch(bench.content_url(document).replace(bench.vault.url, fresh.url), token),
+                lambda: fetch(bench.content_url(bench.kept(size)).replace(bench.vault.url, fresh.url), token),
             ),
         ):
             if name == "download":
-                document = bench.kept(size)
+                bench.kept(size)
             fresh.forget_peaks()
             act()
             act()

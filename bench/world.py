@@ -196,7 +196,7 @@ def _documents(
                 readers=1 if shared else 0,
                 created_at=came,
                 changed_at=came,
-            )  # fmt: skip
+            )
         )
         rows[DocumentVersion].append(
             version(
@@ -213,7 +213,7 @@ def _documents(
                 signature=os.urandom(256),
                 stored_bytes=number,
                 created_at=came,
-            )  # fmt: skip
+            )
         )
         rows[SharedKeyRegistry].append(
             grant(
@@ -231,7 +231,7 @@ def _documents(
                 signature=os.urandom(256),
                 since=came,
                 came_at=came,
-            )  # fmt: skip
+            )
         )
         rows[DocumentIndex].append(
             index(
@@ -241,7 +241,7 @@ def _documents(
                 sealed_entry=reader.index_key.seal(
                     _entry(owner, number), document=document_id, reader=reader.user_id
                 ),
-            )  # fmt: skip
+            )
         )
     return dict(rows)
 

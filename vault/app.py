@@ -10,13 +10,14 @@ import structlog
 from alembic.util import CommandError
 from flask import Flask
 from flask_migrate import upgrade
+from sqlalchemy.exc import OperationalError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from vault import wiring
 from vault.config import Settings, load_settings
 from vault.crypto.purposes import MASTER_FLASK
 from vault.crypto.randomness import new_secret
-from vault.errors import SchemaTooNew
+from vault.errors import Misconfigured, SchemaTooNew
 from vault.extensions import csrf, db, login_manager, migrate
 from vault.http import headers, identity, problems, receiving
 
@@ -120,17 +121,22 @@ def _name_request() -> None:
 def migrate_schema(app: Flask) -> None:
     """Bring the database's schema up to this release, one process at a time, and check the master key against it.
 
-    Raises ``SchemaTooNew`` when a newer release has been here, ``Misconfigured`` when the key is another vault's.
+    Raises ``SchemaTooNew`` when a newer release has been here, ``Misconfigured`` when the database cannot be reached
+    or the key is another vault's.
     """
-    with wiring.start_lock(app.extensions["docvault"].settings):
-        try:
+    try:
+        with wiring.start_lock(app.extensions["docvault"].settings):
             upgrade()
-        except (CommandError, SystemExit) as error:
-            raise SchemaTooNew(
-                "The database was written by a newer release of Document Vault. Install that release; "
-                "nothing was touched."
-            ) from error
-        wiring.check_master_key(wiring.services())
+            wiring.check_master_key(wiring.services())
+    except (CommandError, SystemExit) as error:
+        raise SchemaTooNew(
+            "The database was written by a newer release of Document Vault. Install that release; "
+            "nothing was touched."
+        ) from error
+    except OperationalError as error:
+        raise Misconfigured(
+            f"The database cannot be used: {error.orig}. Look at DOCVAULT_DATABASE_URL, and whether it runs."
+        ) from error
 
 
 def new_master_key() -> str:

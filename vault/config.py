@@ -156,9 +156,13 @@ class Settings(BaseSettings):
         character of a key is ever part of a message.
         """
         if self.master_key_file is not None:
-            return _read_private(self.master_key_file)
+            return _not_blank(
+                _read_private(self.master_key_file), "DOCVAULT_MASTER_KEY_FILE names an empty file"
+            )
         if self.master_key_command:
-            return _run_for_key(self.master_key_command)
+            return _not_blank(
+                _run_for_key(self.master_key_command), "DOCVAULT_MASTER_KEY_COMMAND printed nothing"
+            )
         return self.master_key.get_secret_value()
 
 
@@ -198,6 +202,12 @@ def _read_private(path: Path) -> str:
     if mode & 0o077:
         raise Misconfigured(f"The master key file {path} can be read by others. Run: chmod 600 {path}")
     return text.strip()
+
+
+def _not_blank(text: str, what: str) -> str:
+    if not text:
+        raise Misconfigured(f"{what}. {HOW_TO_MAKE_A_KEY}")
+    return text
 
 
 def _run_for_key(command: str) -> str:

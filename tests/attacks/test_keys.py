@@ -16,6 +16,7 @@ from vault.crypto.keypairs import PrivateKeys
 from vault.crypto.passphrase import KdfParameters, derive_kek, normalise
 from vault.crypto.purposes import ACCOUNT_PRIVATE_KEYS, PRIVATE_SIGN_KEY, PRIVATE_WRAP_KEY
 from vault.crypto.sealing import seal
+from vault.errors import Unreadable
 
 METHOD_COLUMNS = ("memory_kib", "iterations", "lanes", "salt", "master_key_id", "sealed_account_key")
 PRIVATE_COLUMNS = ("sealed_wrap_private", "sealed_sign_private")
@@ -223,6 +224,9 @@ def test_k3_private_keys_that_do_not_belong_to_the_public_ones_are_refused(
     attacker.update("user_key", row["id"], **new)
     attacker.reseal("user_key", row["id"])
     assert_refused(vault, partial(content, vault, "bob", document), document)
+    with vault.services() as bundle, pytest.raises(Unreadable) as refusal:
+        bundle.sessions.identify(vault.bob.token).private  # noqa: B018
+    assert refusal.value.reason == "private keys are not those of the public keys"
     true_wrap, true_sign = seal_private_keys(
         bob.account_key, bob.private, user=bob.user_id, key_version=1
     )  # sealing the true ones anew is accepted: it is the keys that were refused, not the edit

@@ -508,3 +508,23 @@ def test_m2_every_table_that_the_chain_does_not_repeat_says_why() -> None:
     assert set(UNTRACKED) <= set(models())
     assert all(UNTRACKED.values())
     assert column_type("document", "id") is not None
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "UPDATE document SET created_at = 'abc'",
+        "UPDATE document SET changed_at = 9223372036854775807",
+        "UPDATE user SET role = CAST(x'ff41' AS TEXT)",
+    ],
+    ids=["a time that is text", "a time beyond time", "text that is not UTF-8"],
+)
+def test_m2_junk_of_another_type_is_refused_and_crashes_nothing(vault: Vault, edit: str) -> None:
+    document = vault.upload("alice", b"canary")
+    with vault.database() as database:
+        database.execute(edit)
+    answer = vault.api("alice").get(f"/documents/{document.hex()}/content")
+    assert answer.status_code in {401, 500} and b"canary" not in answer.data
+    assert answer.status_code == 401 or answer.json["type"] == "urn:docvault:Unreadable"
+    assert any(action == "integrity_failure" for action, *_ in vault.audit())
+    assert vault.api("alice").get("/documents").status_code in {200, 401}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.attacks.attacker import CANARY, Attacker, Row, answer, assert_refused
 from tests.cast import Vault, reader
 from vault.crypto.encoding import enc, item
-from vault.crypto.grants import sign_grant, wrap_dek
+from vault.crypto.grants import sign_grant, unwrap_dek, wrap_dek
 from vault.crypto.keypairs import PrivateKeys
 from vault.crypto.manifests import (
     IndexEntry,
@@ -21,6 +21,7 @@ from vault.crypto.manifests import (
     Part,
     Segment,
     encode_parts,
+    open_manifest,
     parts_digest,
     seal_manifest,
 )
@@ -247,6 +248,41 @@ def test_w3_a_genuine_document_cannot_be_made_to_look_like_somebody_elses(vault:
         attacker.reseal("shared_key_registry", row["id"])
     assert_refused(vault, partial(content, vault, "bob", document), document, secret=PLANTED)
     assert readable(vault, "bob") == {document.hex(): False}
+
+
+def test_w3_a_reader_cannot_make_a_document_his_own(vault: Vault) -> None:
+    """Charlie reads it, has the master key, and signs everything himself, as its owner: Bob remembers Alice."""
+    document = vault.upload("alice", CANARY, share=("bob", "charlie"))
+    assert vault.read("bob", document) == CANARY
+    attacker, charlie = Attacker(vault), vault.charlie.account
+    row = attacker.row("document_version", document_id=document)
+    dek = unwrap_dek(
+        charlie.private, grant_of(attacker, document, "charlie")["wrapped_dek"],
+        document=document, version=row["id"], reader=charlie.user_id, key_version=1,
+    )  # fmt: skip
+    manifest = open_manifest(dek, row["sealed_manifest"], document=document, version=row["id"], revision=0)
+    his = manifest._replace(owner=charlie.user_id, owner_fingerprint=charlie.fingerprint)
+    sealed = seal_manifest(dek, his)
+    signature = signed_version(
+        charlie.private, document=document, version=row["id"], number=1, revision=0, epoch=0,
+        owner=charlie.user_id, owner_key_version=1, origin=None, sealed_manifest=sealed,
+        parts_digest=row["parts_digest"],
+    )  # fmt: skip
+    attacker.update("document", document, owner_id=charlie.user_id)
+    attacker.reseal("document", document)
+    new = {"owner_id": charlie.user_id, "sealed_manifest": sealed, "signature": signature}
+    attacker.update("document_version", row["id"], **new)
+    attacker.reseal("document_version", row["id"])
+    for grant in attacker.rows("shared_key_registry", document_id=document):
+        granted = sign_grant(
+            charlie.private, document=document, version=row["id"], epoch=0, granter=charlie.user_id,
+            granter_key_version=1, reader=grant["reader_id"], permission=grant["permission"], expires_at=None,
+        )  # fmt: skip
+        attacker.update("shared_key_registry", grant["id"], granter_id=charlie.user_id, signature=granted)
+        attacker.reseal("shared_key_registry", grant["id"])
+    for who in ("alice", "bob"):
+        assert_refused(vault, partial(content, vault, who, document), document)
+        assert readable(vault, who) == {document.hex(): False}
 
 
 # W6

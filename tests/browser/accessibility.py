@@ -19,11 +19,11 @@ RUN = """async (rules) => {
 }"""
 WIDER = """() => {
   const room = document.documentElement.clientWidth;
-  if (document.documentElement.scrollWidth <= room) return [];
+  if (document.documentElement.scrollWidth <= room) return "";
   return [...document.querySelectorAll("body *")]
     .filter((part) => part.getBoundingClientRect().right > room + 1)
-    .map((part) => `${part.tagName} ${part.className} ends at ${Math.round(part.getBoundingClientRect().right)}`)
-    .concat(`the page is ${document.documentElement.scrollWidth} wide in a window of ${room}`);
+    .map((part) => `${part.tagName} ${part.getAttribute("class")} to ${Math.round(part.getBoundingClientRect().right)}`)
+    .slice(0, 8).concat(`the page is ${document.documentElement.scrollWidth} wide in a window of ${room}`).join("; ");
 }"""
 
 
@@ -39,6 +39,6 @@ def violations(page: Page) -> list[str]:
     return list(page.evaluate(RUN, RULES))
 
 
-def wider_than_window(page: Page) -> list[str]:
+def wider_than_window(page: Page) -> str:
     """What makes the page scroll sideways; empty when nothing does."""
-    return list(page.evaluate(WIDER))
+    return str(page.evaluate(WIDER))

@@ -178,7 +178,7 @@ def test_a_cut_audit_chain_is_exit_code_2_and_stops_the_sweep(command: Command, 
         connection.execute("DELETE FROM audit_entry WHERE sequence = 3")
     assert command("check").code == 2
     ended = command("sweep")
-    assert ended.code == 1 and "docvault check" in ended.err
+    assert ended.code == 1 and "audit chain is broken at position 3" in ended.err
 
 
 def test_the_sweep_destroys_what_was_deleted_and_says_how_much(command: Command, vault: Vault) -> None:

@@ -1,4 +1,4 @@
-"""``docvault serve`` before it serves: the set-up link, the master key, and everything that it refuses to start with."""
+"""``docvault serve`` before it serves: the set-up link, the master key, and everything that it refuses."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def test_plain_http_on_a_public_address_is_refused_with_what_to_set(fresh: Comma
 
 
 @pytest.mark.parametrize(
-    "settings", [{"public_url": "https://v.example.org"}, {"proxies": 1}, {"public_url": "http://v.example.org", "proxies": 1}]
+    "settings",
+    [{"public_url": "https://v.example.org"}, {"proxies": 1}, {"public_url": "http://v.example.org", "proxies": 1}],
 )  # fmt: skip
 def test_half_of_the_settings_is_not_enough(fresh: Command, settings: dict[str, str]) -> None:
     assert fresh.set(**settings)("serve", "--host", "0.0.0.0").code == 1
@@ -232,7 +233,11 @@ def test_a_store_that_cannot_be_used_stops_the_start(command: Command, vault: Va
     assert str(blobs) in ended.err and "Traceback" not in ended.err
 
 
-def test_a_database_that_cannot_be_reached_stops_the_start(command: Command) -> None:
-    ended = command.set(database_url="sqlite:////nowhere/at/all.sqlite3", master_key=GOOD)("serve")
+@pytest.mark.parametrize(
+    "url", ["sqlite:////nowhere/at/all.sqlite3", "postgresql://user:canary-password@127.0.0.1:1/vault"]
+)
+def test_a_database_that_cannot_be_reached_stops_the_start(command: Command, url: str) -> None:
+    ended = command.set(database_url=url, master_key=GOOD)("serve")
     assert ended.code == 1
-    assert "Traceback" not in ended.text
+    assert "DOCVAULT_DATABASE_URL" in ended.err and "Traceback" not in ended.err
+    assert "canary" not in ended.text

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import and_, bindparam, select
 from sqlalchemy.orm import Session
 
 from vault.crypto.grants import unwrap_dek, verify_grant
@@ -23,10 +24,9 @@ from vault.crypto.masterkey import MasterKeys
 from vault.crypto.randomness import new_id
 from vault.errors import Busy, Conflict, Forbidden, KeyChanged, NotFound, Unreadable
 from vault.models import Document, DocumentIndex, DocumentVersion, SharedKeyRegistry
-from vault.services import clock
+from vault.services import clock, seals
 from vault.services.audit import Event
 from vault.services.contacts import Contacts, Person
-from vault.services.seals import touched
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
 
@@ -34,6 +34,26 @@ log = structlog.get_logger("vault.access")
 
 OWNER = "owner"
 READ = "read"
+
+
+_SHOWN = (
+    select(*seals.columns(Document, SharedKeyRegistry, DocumentVersion, DocumentIndex))
+    .select_from(Document)
+    .join(
+        SharedKeyRegistry,
+        and_(
+            SharedKeyRegistry.version_id == Document.version_id,
+            SharedKeyRegistry.reader_id == bindparam("reader"),
+        ),
+    )
+    .outerjoin(DocumentVersion, DocumentVersion.id == Document.version_id)
+    .outerjoin(
+        DocumentIndex,
+        and_(DocumentIndex.document_id == Document.id, DocumentIndex.reader_id == bindparam("reader")),
+    )
+    .where(Document.id == bindparam("document"))
+)
+"""All that reading a document needs to know, in one statement that is made once."""
 
 
 class Need(Enum):
@@ -50,6 +70,8 @@ class Held:
     document: Document
     grant: SharedKeyRegistry
     is_owner: bool
+    beside: tuple[Any, Any] | None = None
+    """The rows of the current version and of the own index entry, where ``find`` has read them too."""
 
 
 @dataclass(eq=False)
@@ -90,9 +112,21 @@ class Gate:
         """Load a document and this account's grant on it.
 
         Raises ``NotFound`` for whoever holds no live grant, administrator or not, and ``Forbidden`` when a reader
-        wants what only the owner may. ``lock`` takes the row for a change.
+        wants what only the owner may. ``lock`` takes the row for a change; without it the rows are to look at only.
         """
-        document = session.get(Document, document_id, with_for_update=True if lock else None)
+        held = (self._locked if lock else self._shown)(session, account, document_id)
+        document, grant = held.document, held.grant
+        if grant.document_id != document.id or grant.reader_id != account.user_id:
+            raise NotFound
+        if grant.expires_at is not None and grant.expires_at <= clock.now():
+            raise NotFound
+        held.is_owner = document.owner_id == account.user_id and grant.permission == OWNER
+        if need is Need.OWN and not held.is_owner:
+            raise Forbidden
+        return held
+
+    def _locked(self, session: Session, account: UnlockedAccount, document_id: bytes) -> Held:
+        document = session.get(Document, document_id, with_for_update=True)
         if document is None:
             raise NotFound
         grant = session.scalar(
@@ -101,26 +135,34 @@ class Gate:
                 SharedKeyRegistry.reader_id == account.user_id,
             )
         )
-        if grant is None or grant.document_id != document.id:
+        if grant is None:
             raise NotFound
-        if grant.expires_at is not None and grant.expires_at <= clock.now():
+        return Held(document, grant, False)
+
+    def _shown(self, session: Session, account: UnlockedAccount, document_id: bytes) -> Held:
+        found = seals.verified_row(
+            session, _SHOWN, Document, SharedKeyRegistry, DocumentVersion, DocumentIndex,
+            parameters={"document": document_id, "reader": account.user_id},
+        )  # fmt: skip
+        if found is None:
             raise NotFound
-        is_owner = document.owner_id == account.user_id and grant.permission == OWNER
-        if need is Need.OWN and not is_owner:
-            raise Forbidden
-        return Held(document, grant, is_owner)
+        document, grant, *beside = found
+        return Held(seals.believed(document), seals.believed(grant), False, (beside[0], beside[1]))
 
     def open(self, session: Session, account: UnlockedAccount, held: Held) -> OpenVersion:
         """Open the current version; raises ``Unreadable`` or ``KeyChanged``."""
         document = held.document
-        version = session.get(DocumentVersion, document.version_id)
+        if held.beside is None:
+            version = session.get(DocumentVersion, document.version_id)
+        else:
+            version = seals.believed(held.beside[0])
         if version is None:
             raise Unreadable("version:missing", "document", document.id)
         same = version.number == document.number and version.revision == document.revision
         if not same or version.epoch != document.epoch:
             raise Unreadable("version:row", "document", document.id)
         opened = self._open(session, account, held, version, held.grant)
-        opened.remembered = self._compare_memory(session, account, opened)
+        opened.remembered = self._compare_memory(session, account, held, opened)
         return opened
 
     def open_older(
@@ -214,13 +256,21 @@ class Gate:
                 DocumentIndex.reader_id == account.user_id, DocumentIndex.document_id == document_id
             )
         )
+        return self._entry(account, document_id, row)
+
+    def _entry(self, account: UnlockedAccount, document_id: bytes, row: Any) -> IndexEntry | None:
         if row is None:
             return None
         return account.index_key.open(row.sealed_entry, document=document_id, reader=account.user_id)
 
-    def _compare_memory(self, session: Session, account: UnlockedAccount, opened: OpenVersion) -> bool:
+    def _compare_memory(
+        self, session: Session, account: UnlockedAccount, held: Held, opened: OpenVersion
+    ) -> bool:
         """Tell whether the memory is as new as the document; raises ``Unreadable`` when the document is older."""
-        entry = self.remembered(session, account, opened.document_id)
+        if held.beside is None:
+            entry = self.remembered(session, account, opened.document_id)
+        else:
+            entry = self._entry(account, opened.document_id, seals.believed(held.beside[1]))
         if entry is None:
             return False
         return compare_entry(entry, opened.entry, opened.document_id)
@@ -242,7 +292,7 @@ class Gate:
                     if version.owner.id != account.user_id:
                         self._contacts.meet(session, account, version.owner)
                         session.flush()
-            if touched(session):
+            if seals.touched(session):
                 transactions.record(Event("contact", account.user_id, "user", account.user_id))
 
         try:
@@ -311,6 +361,12 @@ def compare_entry(known: IndexEntry, shown: IndexEntry, document_id: bytes) -> b
     return known == shown
 
 
+def new_entry(account: UnlockedAccount, document_id: bytes, entry: IndexEntry) -> DocumentIndex:
+    """Make the account's first index entry of a document."""
+    sealed = account.index_key.seal(entry, document=document_id, reader=account.user_id)
+    return DocumentIndex(id=new_id(), document_id=document_id, reader_id=account.user_id, sealed_entry=sealed)
+
+
 def put_entry(session: Session, account: UnlockedAccount, document_id: bytes, entry: IndexEntry) -> None:
     """Write or raise the account's own index entry; a lower one than the present is left out."""
     row = session.scalar(
@@ -318,14 +374,9 @@ def put_entry(session: Session, account: UnlockedAccount, document_id: bytes, en
             DocumentIndex.reader_id == account.user_id, DocumentIndex.document_id == document_id
         )
     )
-    sealed = account.index_key.seal(entry, document=document_id, reader=account.user_id)
     if row is None:
-        session.add(
-            DocumentIndex(
-                id=new_id(), document_id=document_id, reader_id=account.user_id, sealed_entry=sealed
-            )
-        )
+        session.add(new_entry(account, document_id, entry))
         return
     known = account.index_key.open(row.sealed_entry, document=document_id, reader=account.user_id)
     if (known.number, known.revision, known.epoch) < (entry.number, entry.revision, entry.epoch):
-        row.sealed_entry = sealed
+        row.sealed_entry = account.index_key.seal(entry, document=document_id, reader=account.user_id)

@@ -7,6 +7,7 @@ with the database and the master key can rewrite.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -70,11 +71,12 @@ class Contacts:
         ids = sorted(user_ids)
         for start in range(0, len(ids), 500):
             statement = (
-                select(User, UserKey)
+                select(*seals.columns(User, UserKey))
                 .join(UserKey, (UserKey.user_id == User.id) & (UserKey.version == User.key_version))
                 .where(User.id.in_(ids[start : start + 500]))
             )
-            for user, key in session.execute(statement):
+            for row in seals.verified_rows(session, statement, User, UserKey):
+                user, key = seals.believed(row[0]), seals.believed(row[1])
                 public = verified_public(self._master, key)
                 found[user.id] = Person(user.id, user.username, user.state, key.version, public)
         if len(found) != len(user_ids):
@@ -128,23 +130,33 @@ class Contacts:
         except seals.Refusal:
             return ""
 
-    def remembered(self, session: Session, account: UnlockedAccount, other: bytes) -> bytes | None:
-        """Return the fingerprint of ``other`` as this account first met it, or ``None`` when they never met."""
-        contact = session.scalar(
-            select(Contact).where(Contact.user_id == account.user_id, Contact.other_id == other)
-        )
-        if contact is None:
-            return None
-        return open_contact(
-            account.account_key, contact.sealed_fingerprint, user=account.user_id, other=other
-        )
+    def remembered(
+        self, session: Session, account: UnlockedAccount, others: Sequence[bytes]
+    ) -> dict[bytes, bytes]:
+        """Return the fingerprints of ``others`` as this account first met them; who was never met is not in it."""
+        found: dict[bytes, bytes] = {}
+        for start in range(0, len(others), 500):
+            statement = select(Contact).where(
+                Contact.user_id == account.user_id, Contact.other_id.in_(others[start : start + 500])
+            )
+            for contact in session.scalars(statement):
+                found[contact.other_id] = open_contact(
+                    account.account_key,
+                    contact.sealed_fingerprint,
+                    user=account.user_id,
+                    other=contact.other_id,
+                )
+        return found
 
-    def meet(self, session: Session, account: UnlockedAccount, person: Person) -> None:
-        """Compare a person's fingerprint with the remembered one, or remember it when it is the first.
+    def meet(self, session: Session, account: UnlockedAccount, *people: Person) -> None:
+        """Compare each person's fingerprint with the remembered one, or remember it when it is the first.
 
         Raises ``KeyChanged`` when they differ. The caller is in a writing transaction.
         """
-        if not self.compare(session, account, person):
+        met = self.compare(session, account, *people)
+        for person in people:
+            if person.id in met:
+                continue
             sealed = seal_contact(
                 account.account_key, person.public.fingerprint, user=account.user_id, other=person.id
             )
@@ -158,9 +170,10 @@ class Contacts:
                 )
             )
 
-    def compare(self, session: Session, account: UnlockedAccount, person: Person) -> bool:
-        """Tell whether the person was met before; raises ``KeyChanged`` when the fingerprint is another one."""
-        known = self.remembered(session, account, person.id)
-        if known is not None and known != person.public.fingerprint:
-            raise KeyChanged(person.username)
-        return known is not None
+    def compare(self, session: Session, account: UnlockedAccount, *people: Person) -> set[bytes]:
+        """Return the ids of those who were met before; raises ``KeyChanged`` when a fingerprint is another one."""
+        known = self.remembered(session, account, [person.id for person in people])
+        for person in people:
+            if person.id in known and known[person.id] != person.public.fingerprint:
+                raise KeyChanged(person.username)
+        return set(known)

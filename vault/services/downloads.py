@@ -10,17 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from vault.crypto.manifests import Manifest, Part, read_parts
 from vault.crypto.parts import HEADER, PartReader, blob_name, blob_size
 from vault.errors import Missing, StorageError, Unreadable
 from vault.models import PartList
+from vault.services import seals
 from vault.services.access import Gate, Need, OpenVersion
 from vault.services.audit import Event
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
 from vault.storage.protocol import BlobStore
+
+_PARTS = select(*seals.columns(PartList)).where(PartList.id == bindparam("version"))
 
 PIECE = 2**20
 STAT_ONE_BY_ONE = 4
@@ -96,10 +100,10 @@ class Downloads:
         )  # fmt: skip
 
     def _placed(self, session: Session, version: OpenVersion) -> list[_Placed]:
-        row = session.get(PartList, version.version_id)
-        if row is None:
+        found = seals.verified_row(session, _PARTS, PartList, parameters={"version": version.version_id})
+        if found is None:
             raise Unreadable("parts:missing", "document", version.document_id)
-        return place(version.manifest, row.parts)
+        return place(version.manifest, seals.believed(found[0]).parts)
 
     def stream(
         self, account: UnlockedAccount, opened: Opened, parts: list[_Placed], start: int, stop: int

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from hmac import compare_digest
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from vault.crypto.accounts import (
@@ -27,13 +27,22 @@ from vault.crypto.randomness import new_id, new_secret
 from vault.crypto.tokens import TokenClaims, issue_token, read_token
 from vault.errors import AccountDisabled, LoginRequired, NotFound, Unreadable, WrongLogin
 from vault.models import LoginSession, UnlockMethod, User, UserKey
-from vault.services import clock, passphrases, throttle
+from vault.services import clock, passphrases, seals, throttle
 from vault.services.accounts import parameters_of
 from vault.services.audit import Event
 from vault.services.contacts import verified_public
 from vault.services.transactions import Transactions
 from vault.services.unlocked import OwnKeys, UnlockedAccount
 from vault.services.usernames import fold_username
+
+_RECOGNISED = (
+    select(*seals.columns(LoginSession, User, UserKey))
+    .select_from(LoginSession)
+    .join(User, User.id == LoginSession.user_id)
+    .join(UserKey, (UserKey.user_id == User.id) & (UserKey.version == User.key_version))
+    .where(LoginSession.id == bindparam("session"))
+)
+"""Made once: every request runs it."""
 
 TOKEN_LIFE = timedelta(minutes=15)
 RENEW_AFTER = timedelta(minutes=1)
@@ -298,15 +307,12 @@ class Sessions:
         return account
 
     def _recognise(self, session: Session, claims: TokenClaims) -> tuple[UnlockedAccount, datetime]:
-        found = session.execute(
-            select(LoginSession, User, UserKey)
-            .join(User, User.id == LoginSession.user_id)
-            .join(UserKey, (UserKey.user_id == User.id) & (UserKey.version == User.key_version))
-            .where(LoginSession.id == claims.session)
-        ).first()
+        found = seals.verified_row(
+            session, _RECOGNISED, LoginSession, User, UserKey, parameters={"session": claims.session}
+        )
         if found is None:
             raise LoginRequired
-        row, user, key = found
+        row, user, key = [seals.believed(row) for row in found]
         time = clock.now()
         alive = row.expires_at > time and row.last_seen_at + self._idle > time and user.state == "active"
         if not alive or row.user_id != claims.user or row.credential_generation != user.credential_generation:

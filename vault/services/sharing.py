@@ -23,7 +23,7 @@ from vault.services.contacts import Contacts, Person
 from vault.services.documents import signed
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
-from vault.services.uploads import find_recipient, grant, unique
+from vault.services.uploads import find_recipients, grant, unique
 from vault.services.usernames import fold_username
 
 
@@ -56,10 +56,9 @@ class Sharing:
 
         def work(session: Session) -> None:
             opened = [self._owned(session, account, document_id) for document_id in document_ids]
-            ids = [find_recipient(session, account, name) for name in wanted]
+            ids = find_recipients(session, account, wanted)
             people = self._contacts.people(session, set(ids))
-            for person in people.values():
-                self._contacts.meet(session, account, person)
+            self._contacts.meet(session, account, *people.values())
             for held, version in opened:
                 self._grant_all(session, account, held, version, list(people.values()), expires_at)
 

@@ -163,6 +163,9 @@ def _pool_translated() -> Iterator[None]:
 
 def _busy(error: DBAPIError) -> Exception:
     """Translate a lock held too long or a database that is away; anything else is a defect and stays what it is."""
+    if "Could not decode to UTF-8" in str(error.orig):
+        # Somebody wrote bytes into a text column; the message quotes them, so it is not told further.
+        return Unreadable("database:text")
     if isinstance(error, OperationalError) or error.connection_invalidated:
         log.warning("database_busy", error=type(error.orig).__name__, text=str(error.orig)[:200])
         return Busy(5)

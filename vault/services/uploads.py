@@ -8,10 +8,12 @@ row names; cut off after it, the document is there.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -31,8 +33,8 @@ from vault.models import (
     User,
     Work,
 )
-from vault.services import clock, names
-from vault.services.access import OWNER, READ, Gate, Held, Need, OpenVersion, entry_of, put_entry
+from vault.services import clock, names, seals
+from vault.services.access import OWNER, READ, Gate, Held, Need, OpenVersion, entry_of, new_entry, put_entry
 from vault.services.audit import Event
 from vault.services.contacts import Contacts, Person
 from vault.services.documents import signed
@@ -86,9 +88,8 @@ class Uploads:
     def resolve(self, account: UnlockedAccount, usernames: Sequence[str]) -> tuple[bytes, ...]:
         """Find the people to share with, before a byte is received; raises ``BadInput`` naming who is refused."""
         with self._transactions.reading(account.user_id) as session:
-            people = [find_recipient(session, account, name) for name in unique(usernames)]
-            for person in self._contacts.people(session, set(people)).values():
-                self._contacts.compare(session, account, person)
+            people = find_recipients(session, account, unique(usernames))
+            self._contacts.compare(session, account, *self._contacts.people(session, set(people)).values())
             return tuple(people)
 
     def may_replace(self, account: UnlockedAccount, document_id: bytes) -> None:
@@ -229,6 +230,8 @@ class Uploads:
         self, session: Session, account: UnlockedAccount, draft: Draft, readers: Sequence[Person]
     ) -> bytes:
         made, dek = clock.now(), new_secret()
+        # What is asked comes before what is added: each question would flush the additions that wait.
+        self._account_for(session, account, draft.received, documents=1)
         manifest = draft.manifest(account, new_id(), new_id(), 1)
         session.add(
             Document(
@@ -250,8 +253,7 @@ class Uploads:
         )
         for person in readers:
             session.add(grant(account, person, manifest, dek, 0, READ, None, since=made, came_at=made))
-        put_entry(session, account, manifest.document, entry_of(manifest, 0))
-        self._account_for(session, account, draft.received, documents=1)
+        session.add(new_entry(account, manifest.document, entry_of(manifest, 0)))
         self._transactions.record(Event("upload", account.user_id, "document", manifest.document))
         for person in readers:
             self._transactions.record(
@@ -266,7 +268,7 @@ class Uploads:
         for person in people:
             if person.state != "active":
                 raise BadInput("recipients", f"{person.username} cannot receive documents at the moment.")
-            self._contacts.meet(session, account, person)
+        self._contacts.meet(session, account, *people)
         return people
 
     def _insert_version(
@@ -550,22 +552,27 @@ def unique(usernames: Sequence[str]) -> list[str]:
             shown = name.strip()[:64].encode(errors="replace").decode()
             raise BadInput("recipients", f"There is no user named {shown}.")
         folded += [user] if user else []
-    for name in folded:
-        if folded.count(name) > 1:
+    for name, count in Counter(folded).items():
+        if count > 1:
             raise BadInput("recipients", f"{name} stands twice.")
     return folded
 
 
-def find_recipient(session: Session, account: UnlockedAccount, username: str) -> bytes:
-    """Find somebody to share with; raises ``BadInput`` for oneself, an unknown and a disabled user."""
-    if username == account.username:
-        raise BadInput("recipients", "You own this document already; name somebody else.")
-    user = session.scalar(select(User).where(User.username == username))
-    if user is None:
-        raise BadInput("recipients", f"There is no user named {username}.")
-    if user.state != "active":
-        raise BadInput("recipients", f"{username} cannot receive documents at the moment.")
-    return user.id
+def find_recipients(session: Session, account: UnlockedAccount, usernames: Sequence[str]) -> list[bytes]:
+    """Find people to share with; raises ``BadInput`` for oneself, an unknown and a disabled user."""
+    users: dict[str, Any] = {}
+    for start in range(0, len(usernames), 500):
+        statement = select(*seals.columns(User)).where(User.username.in_(usernames[start : start + 500]))
+        for (user,) in seals.verified_rows(session, statement, User):
+            users[seals.believed(user).username] = user
+    for username in usernames:
+        if username == account.username:
+            raise BadInput("recipients", "You own this document already; name somebody else.")
+        if username not in users:
+            raise BadInput("recipients", f"There is no user named {username}.")
+        if users[username].state != "active":
+            raise BadInput("recipients", f"{username} cannot receive documents at the moment.")
+    return [users[username].id for username in usernames]
 
 
 def owner_self(account: UnlockedAccount) -> Person:
