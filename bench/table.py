@@ -93,5 +93,5 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _number(value: float, unit: str) -> str:
     if unit == "s":
         return f"{value:.3f} s"
-    digits = 3 if unit == "%" else 2 if unit == "" else 1 if value < 100 else 0
+    digits = 3 if unit == "%" else 2 if unit == "" or value < 10 else 1 if value < 100 else 0
     return f"{value:.{digits}f} {unit}".rstrip()

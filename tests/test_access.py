@@ -20,6 +20,7 @@ import pytest
 
 from tests.access_table import ACTORS, LEAVING, NAME_OF, TABLE, TO_LOGIN, UNSAFE, WITH_AN_ID, YES, Line
 from tests.cast import Member, Vault, reader
+from tests.house import refill
 from vault.extensions import Base
 
 MISSING = bytes(range(16))
@@ -141,14 +142,24 @@ def quiet(
     own.close()
 
 
-@pytest.fixture
-def stage(stage_folder: tuple[Path, Vault, dict[str, str]], tmp_path: Path) -> Iterator[Stage]:
-    folder, made, names = stage_folder
-    instance = tmp_path / "instance"
+@pytest.fixture(scope="module")
+def stage_house(
+    stage_folder: tuple[Path, Vault, dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Vault]:
+    """The application for all stages that are not ``quiet``."""
+    folder, made, _ = stage_folder
+    instance = tmp_path_factory.mktemp("stages") / "instance"
     shutil.copytree(folder, instance)
     own = made.copied_to(instance)
-    yield Stage(own, names)
+    yield own
     own.close()
+
+
+@pytest.fixture
+def stage(stage_folder: tuple[Path, Vault, dict[str, str]], stage_house: Vault) -> Stage:
+    """A stage of this test's own."""
+    folder, made, names = stage_folder
+    return Stage(refill(stage_house, folder, made.members), names)
 
 
 # A1: every route has a line, and keeps to it

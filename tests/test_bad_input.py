@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.cast import Api, Vault, settings_for
-from tests.house import house
+from tests.house import house, standing, vault
 from tests.servers.processes import free_ports
 from vault import wiring
 from vault.app import create_app
@@ -25,7 +25,7 @@ from vault.crypto import passphrase as crypto_passphrase
 from vault.errors import Unreadable
 from vault.services import clock, passphrases
 
-__all__ = ["house"]
+__all__ = ["house", "standing", "vault"]
 
 # Login
 

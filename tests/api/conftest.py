@@ -1,3 +1,3 @@
-from tests.house import house
+from tests.house import house, standing, vault
 
-__all__ = ["house"]
+__all__ = ["house", "standing", "vault"]

