@@ -61,7 +61,7 @@ def test_ones_own_passphrase_is_taken_and_not_shown(vault: Vault) -> None:
     [
         ({"current": ""}, "current", "Type your current passphrase"),
         ({"choice": "own", "passphrase": OWN, "again": OWN + "x"}, "again", "not the same"),
-        ({"choice": "own", "passphrase": "short", "again": "short"}, "passphrase", "15 characters"),
+        ({"choice": "own", "passphrase": "Qz7.kurz", "again": "Qz7.kurz"}, "passphrase", "15 characters"),
         ({"choice": "own", "passphrase": "", "again": ""}, "passphrase", ""),
         ({"choice": "own", "passphrase": "a" * 30, "again": "a" * 30}, "passphrase", "easy to guess"),
     ],
