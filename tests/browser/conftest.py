@@ -66,49 +66,31 @@ def site(shared_site: Site) -> Site:
 @pytest.fixture
 def fresh_server(tmp_path: Path) -> Iterator[VaultServer]:
     """A vault that was never used, as its operator first starts it: it waits for its first administrator."""
-    server = start_vault(tmp_path / "fresh", workers=1, registration="invite")
+    server = start_vault(tmp_path / "fresh", workers=2, registration="invite")
     yield server
     server.stop()
 
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Meet]:
-    """Open a browser of its own at any server's ``url``; at the end nothing may have gone wrong in any of them."""
+    """Open a browser at any server's ``url``; at the end nothing may have gone wrong in any of them."""
     visitors: list[Visitor] = []
 
-    def open_one(url: str, token: str | None = None, **options: object) -> Visitor:
+    def open_one(url: str, **options: object) -> Visitor:
         visitors.append(Visitor(browser, url, **options))
-        return visitors[-1].enter(token)
+        return visitors[-1]
 
     yield open_one
-    wrong = [visitor.leave() for visitor in visitors]
     for visitor in visitors:
         visitor.close()
-    assert [text for texts in wrong for text in texts] == []
-
-
-@pytest.fixture(scope="package")
-def idle_browsers(browser: Browser, shared_site: Site) -> Iterator[dict[bool, list[Visitor]]]:
-    """Browsers with and without scripts that nobody uses: to start one costs more than most tests here."""
-    idle: dict[bool, list[Visitor]] = {True: [], False: []}
-    yield idle
-    for visitor in idle[True] + idle[False]:
-        visitor.close()
+    assert [wrong for visitor in visitors if not visitor.attacked for wrong in visitor.wrong] == []
 
 
 @pytest.fixture
-def meet(browser: Browser, site: Site, idle_browsers: dict[bool, list[Visitor]]) -> Iterator[Meet]:
+def meet(visit: Meet, site: Site) -> Meet:
     """Open a browser at the shared site: of somebody who is logged in, by name, or of somebody who is not."""
-    visitors: list[tuple[Visitor, bool]] = []
 
-    def open_one(name: str | None = None, *, scripts: bool = True, attacked: bool = False) -> Visitor:
-        visitor = idle_browsers[scripts].pop() if idle_browsers[scripts] else None
-        visitor = visitor or Visitor(browser, site.url, scripts=scripts)
-        visitors.append((visitor, scripts))
-        return visitor.enter(site.token(name) if name else None, attacked=attacked)
+    def open_one(name: str | None = None, **options: object) -> Visitor:
+        return visit(site.url, token=site.token(name) if name else None, **options)
 
-    yield open_one
-    wrong = [text for visitor, _ in visitors for text in visitor.leave()]
-    for visitor, scripts in visitors:
-        idle_browsers[scripts].append(visitor)
-    assert wrong == []
+    return open_one

@@ -31,7 +31,7 @@ def gallery(shared_site: Site, archivist: str) -> Gallery:
 
 @pytest.fixture(scope="module")
 def visitors(browser: Browser, gallery: Gallery) -> Iterator[dict[str, Visitor]]:
-    met = {who: Visitor(browser, gallery.site.url) for who in WHO}
+    met = {who: Visitor(browser, gallery.site.url, token=gallery.token(who)) for who in WHO}
     yield met
     for visitor in met.values():
         visitor.close()
@@ -39,8 +39,8 @@ def visitors(browser: Browser, gallery: Gallery) -> Iterator[dict[str, Visitor]]
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.name)
 def test_x2_x3_a_page(place: Place, gallery: Gallery, visitors: dict[str, Visitor]) -> None:
-    visitor = visitors[place.who].enter(gallery.token(place.who))
-    page = visitor.page
+    visitor = visitors[place.who]
+    page = visitor.context.new_page()
     page.set_viewport_size(DESK)
     statuses: list[int] = []
     page.on("response", lambda answer: statuses.append(answer.status) if is_page(answer.request) else None)
@@ -59,7 +59,8 @@ def test_x2_x3_a_page(place: Place, gallery: Gallery, visitors: dict[str, Visito
     page.set_viewport_size(PHONE)
     assert violations(page) == []
     assert page.evaluate(CANARY) is None, "a script in a name ran"
-    wrong = [text for text in visitor.leave() if not text.startswith(f"{place.status}: ")]
+    page.close()
+    wrong = [text for text in visitor.take_wrong() if not text.startswith(f"{place.status}: ")]
     assert wrong == []
 
 

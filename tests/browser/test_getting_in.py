@@ -89,8 +89,8 @@ def type_the_passphrase_back(visitor: Visitor, passphrase: str) -> None:
     visitor.button("Log in").click()
 
 
-def test_the_passphrase_is_copied_printed_and_downloaded(site: Site, visit: Meet) -> None:
-    nina = visit(site.url, permissions=["clipboard-read", "clipboard-write"])
+def test_the_passphrase_is_copied_printed_and_downloaded(site: Site, meet: Meet) -> None:
+    nina = meet(permissions=["clipboard-read", "clipboard-write"])
     nina.page.goto("/register")
     nina.page.get_by_label("User name").fill("nina-keeps")
     nina.button("Create my account").click()

@@ -17,7 +17,7 @@ from tests.browser.visitor import named_bytes
 def test_x1_a_hostile_file_is_saved_and_never_shown(site: Site, meet: Meet) -> None:
     bob = meet("bob")
     requests: list[str] = []
-    bob.page.on("request", lambda request: requests.append(request.url))
+    bob.context.on("request", lambda request: requests.append(request.url))
     documents = {name: site.upload("alice", name, content, share=("bob",)) for name, content in FILES.items()}
     bob.page.goto("/shared", wait_until="networkidle")
     for name, document in documents.items():

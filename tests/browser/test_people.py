@@ -10,8 +10,6 @@ from tests.browser.conftest import Meet
 from tests.browser.site import Site
 from tests.browser.visitor import Visitor
 
-CLIPBOARD = ["clipboard-read", "clipboard-write"]
-
 
 def act(visitor: Visitor, word: str, name: str) -> Locator:
     """The button of an act on one person."""
@@ -87,8 +85,8 @@ def test_the_administrator_cannot_act_on_himself(meet: Meet) -> None:
     expect(own.get_by_role("button")).to_have_count(0)
 
 
-def test_the_link_of_an_invitation_is_shown_once(site: Site, visit: Meet) -> None:
-    dora = visit(site.url, site.token("dora"), permissions=CLIPBOARD)
+def test_the_link_of_an_invitation_is_shown_once(site: Site, meet: Meet) -> None:
+    dora = meet("dora", permissions=["clipboard-read", "clipboard-write"])
     dora.page.goto("/people")
     for wrong, text in (("", "Type a user name"), ("A B", "A user name has"), ("alice", "is taken")):
         dora.page.get_by_label("User name").fill(wrong)

@@ -88,8 +88,8 @@ def test_x13_a_login_goes_on_to_no_other_site(site: Site, meet: Meet) -> None:
     assert guest.path() == "/"
 
 
-def test_the_time_that_is_left_is_shown_and_runs_out(site: Site, visit: Meet, nina: str) -> None:
-    visitor = visit(site.url, site.token(nina))
+def test_the_time_that_is_left_is_shown_and_runs_out(site: Site, meet: Meet, nina: str) -> None:
+    visitor = meet(nina)
     visitor.page.clock.install()
     visitor.page.goto("/shared")
     left = visitor.page.locator("#time-left")

@@ -19,9 +19,9 @@ def tick(visitor: Visitor, *names: str) -> None:
         visitor.page.get_by_label(f"Tick {name}").check()
 
 
-def test_a_document_is_shared_with_suggested_people_until_a_time(site: Site, meet: Meet, visit: Meet) -> None:
+def test_a_document_is_shared_with_suggested_people_until_a_time(site: Site, meet: Meet) -> None:
     document = site.upload("alice", "plan.txt")
-    alice = visit(site.url, site.token("alice"), timezone_id="Asia/Kolkata")
+    alice = meet("alice", timezone_id="Asia/Kolkata")
     alice.page.goto(f"/documents/{document}")
     alice.link("Share").click()
     names = alice.dialog().get_by_role("combobox", name="User names")

@@ -11,7 +11,6 @@ from playwright.sync_api import (
     ConsoleMessage,
     Download,
     Locator,
-    Page,
     Request,
     Response,
     WebError,
@@ -26,44 +25,37 @@ AN_ERROR_STATUS = "Failed to load resource: the server responded with a status o
 
 
 class Visitor:
-    """One browser, with cookies of its own, and the page that is open in it.
+    """One browser with cookies of its own and one open page.
 
     ``wrong`` fills by itself: errors in the console, exceptions, reports of the Content-Security-Policy, requests that
     leave the vault, answers of 500 and more, and parts of pages that are missing. A test that meets a visitor by the
     fixture ``meet`` fails when anything is left in it, unless the visitor is ``attacked`` on purpose.
     """
 
-    def __init__(self, browser: Browser, url: str, *, scripts: bool = True, **options: Any) -> None:
+    def __init__(
+        self,
+        browser: Browser,
+        url: str,
+        *,
+        token: str | None = None,
+        scripts: bool = True,
+        attacked: bool = False,
+        **options: Any,
+    ) -> None:
         self.url = url
+        self.attacked = attacked
         self.wrong: list[str] = []
-        self.attacked = False
         given = {"locale": "en-GB", "timezone_id": "Europe/Berlin", "reduced_motion": "reduce"} | options
         self.context = browser.new_context(base_url=url, java_script_enabled=scripts, **given)
-        self.context.set_default_timeout(20_000)
         self.context.add_init_script(NOTE_VIOLATIONS)
         self.context.on("console", self._console)
         self.context.on("weberror", self._exception)
         self.context.on("request", self._request)
         self.context.on("response", self._response)
-        self.page: Page
-
-    def enter(self, token: str | None = None, *, attacked: bool = False) -> Visitor:
-        """Sit down at the browser with an empty page: as somebody who is logged in, or as nobody."""
-        self.attacked = attacked
-        self.context.clear_cookies()
         if token:
-            self.context.add_cookies(
-                [{"name": "docvault", "value": token, "url": self.url, "httpOnly": True}]
-            )
+            self.context.add_cookies([{"name": "docvault", "value": token, "url": url, "httpOnly": True}])
+        self.context.set_default_timeout(20_000)
         self.page = self.context.new_page()
-        return self
-
-    def leave(self) -> list[str]:
-        """Close every page; return what went wrong and was not meant to."""
-        for page in self.context.pages:
-            page.close()
-        wrong = self.take_wrong()
-        return [] if self.attacked else wrong
 
     def _console(self, message: ConsoleMessage) -> None:
         # An error status is no fault of the page; _response judges it.
