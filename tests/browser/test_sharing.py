@@ -55,7 +55,11 @@ def test_what_is_wrong_with_a_share_is_said_beside_its_field(site: Site, meet: M
     alice.page.goto(f"/documents/{document}")
     alice.link("Share").click()
     names = alice.dialog().get_by_role("combobox", name="User names")
-    for wrong, text in (("", "Type at least one"), ("bob nobody-here", "nobody-here"), ("alice", "")):
+    for wrong, text in (
+        ("", "Type at least one"),
+        ("bob nobody-here", "nobody-here"),
+        ("alice", "You own this document"),
+    ):
         names.fill(wrong)
         send_dialog(alice, "Share")
         expect(names).to_have_attribute("aria-invalid", "true")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from heapq import nlargest, nsmallest
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Select, and_, or_, select, type_coerce
 from sqlalchemy.orm import Session
@@ -38,8 +38,7 @@ _Place = tuple[int, bytes]
 """Where a document stands in a list by date: when its grant came, then the grant's id."""
 
 
-@dataclass(frozen=True)
-class _Line:
+class _Line(NamedTuple):
     """The three verified rows of a document in a list."""
 
     document: Any

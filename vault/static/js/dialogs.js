@@ -68,14 +68,16 @@ async function send(dialog, form, submitter) {
   dialog.querySelector("[aria-invalid=true], [autofocus]")?.focus();
 }
 
+// Until the answer is there the form takes nothing: what is typed meanwhile would be lost to the answer.
 async function sendFrom(dialog, form, submitter) {
-  submitter?.setAttribute("disabled", "");
+  form.inert = true;
   try {
     await send(dialog, form, submitter);
   } catch {
     tellInside(dialog, "The server does not answer. Nothing was changed.");
   }
-  submitter?.removeAttribute("disabled");
+  form.inert = false;
+  if (form.isConnected) submitter?.focus();
 }
 
 function onClick(event) {
