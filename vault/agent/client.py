@@ -192,12 +192,19 @@ class Client:
     def renew_when_due(self) -> None:
         """Get the next token once half the life of this one is over; a failure waits for the request to come."""
         with self._renewing:
-            if self._login.seconds_to_renewal > 0:
-                return
-            try:
-                self._renew()
-            except (Unreachable, Refused, LoggedOut):
-                return
+            if self._login.seconds_to_renewal <= 0:
+                self._try_to_renew()
+
+    def renew(self) -> None:
+        """Get the next token now: it also has the upload keys of another day."""
+        with self._renewing:
+            self._try_to_renew()
+
+    def _try_to_renew(self) -> None:
+        try:
+            self._renew()
+        except (Unreachable, Refused, LoggedOut):
+            return
 
     def _renew(self) -> None:
         answer = json_of(good(self.send("POST", self.api("/token/renew"))))

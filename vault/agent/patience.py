@@ -30,12 +30,17 @@ class Patience:
         self._failures = 0
         self._furthest = -1
 
-    def pause(self, error: VaultError, reached: int, at_least: float | None = None) -> None:
-        """Wait before the next try; raises ``error`` when it was the last one, or the whole was given up."""
+    def pause(
+        self, error: VaultError, reached: int, at_least: float | None = None, most: int | None = None
+    ) -> None:
+        """Wait before the next try; raises ``error`` when it was the last one, or the whole was given up.
+
+        ``at_least`` is what the server asked for, in seconds; ``most`` lowers the number of tries for this error.
+        """
         if reached > self._furthest:
             self._furthest, self._failures = reached, 0
         self._failures += 1
-        if self._failures >= self._tries or self._stopped.is_set():
+        if self._failures >= min(self._tries, most or self._tries) or self._stopped.is_set():
             raise error
         whole = min(self._first_pause * 2 ** (self._failures - 1), LONGEST_PAUSE)
         seconds = max(whole * (500 + random_below(501)) / 1000, at_least or 0.0)

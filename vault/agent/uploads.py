@@ -34,7 +34,7 @@ from vault.agent.client import (
 )
 from vault.agent.configuration import digest_of
 from vault.agent.patience import FIRST_PAUSE, TRIES, Patience
-from vault.errors import BadInput, VaultError
+from vault.errors import BadInput, Gone, Locked, VaultError
 
 PIECE = 1 << 20
 BLOCK = 8 << 20
@@ -43,7 +43,17 @@ MOST_PARALLEL = 16
 TUS = {"Tus-Resumable": "1.0.0"}
 OFFSET_TYPE = "application/offset+octet-stream"
 _UPLOAD = re.compile(r"[A-Za-z0-9_~=-]{1,1000}", re.ASCII)
+LOCKED_TRIES = 4
 NOT_AGAIN = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.INSUFFICIENT_STORAGE}
+
+LOCKED = (
+    "The session is locked. Nothing is lost: log in again (docvault login), then run the same put again, "
+    "and it continues."
+)
+ENDED = (
+    "Your session has ended. Log in again (docvault login), then run the same put again, and it continues."
+)
+LOST = "The server does not know this upload (any more). Put the file again."
 
 Moved = Callable[[int], None]
 """Told how many bytes have been handed to the network so far; it may also go back."""
@@ -54,17 +64,6 @@ class Changed(VaultError):
 
     def __init__(self) -> None:
         super().__init__("The file changed while it was sent. Nothing was stored; put it again.")
-
-
-class Locked(VaultError):
-    text = (
-        "The session is locked. Nothing is lost: log in again (docvault login), then run the same put again, "
-        "and it continues."
-    )
-
-
-class Gone(VaultError):
-    text = "The server no longer knows this upload. Put the file again."
 
 
 class GivenUp(VaultError):
@@ -394,19 +393,20 @@ class Sender:
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.LOCKED} and self._client.take_up_newer_login():
             return
         if status == HTTPStatus.UNAUTHORIZED:
-            raise LoggedOut(
-                "Your session has ended. Log in again (docvault login), then run the same put again: it continues."
-            )
+            raise LoggedOut(ENDED)
         if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
-            raise Gone
+            raise Gone(LOST)
         if answer.is_success:
             patience.pause(Unreachable("The server took less than it was sent."), reached)
             return
         is_worth_it = status in {HTTPStatus.CONFLICT, HTTPStatus.LOCKED, HTTPStatus.TOO_MANY_REQUESTS}
         if not is_worth_it and (status < 500 or status in NOT_AGAIN):
             raise refusal(answer)
-        error = Locked() if status == HTTPStatus.LOCKED else refusal(answer)
-        patience.pause(error, reached, retry_after(answer))
+        if status == HTTPStatus.LOCKED:
+            self._client.renew()
+            patience.pause(Locked(LOCKED), reached, retry_after(answer), LOCKED_TRIES)
+        else:
+            patience.pause(refusal(answer), reached, retry_after(answer))
 
     def _end(self, spans: list[Span]) -> None:
         """Tell the server that these uploads will not go on; it finds out by itself where this does not arrive."""

@@ -37,8 +37,8 @@ from vault.agent.client import (
 from vault.agent.configuration import Configuration
 from vault.agent.downloads import Fetcher, Wished, file_name
 from vault.agent.patience import TRIES
-from vault.agent.uploads import MOST_PARALLEL, Locked, Sender, Sent, Wanted
-from vault.errors import VaultError
+from vault.agent.uploads import MOST_PARALLEL, Sender, Sent, Wanted
+from vault.errors import Locked, VaultError
 
 SORTS = ("date", "name", "size", "owner", "type")
 ENDS_ALL = (LoggedOut, Locked, Unreachable)
