@@ -61,6 +61,8 @@ class Pretence:
         self.answer = answer
         self.asked: list[Asked] = []
         self.cuts: list[int | None] = []
+        self.running = 0
+        self.changed = threading.Condition()
         self.server = ThreadingHTTPServer((LOOPBACK, 0), _handler_of(self))
         self.server.daemon_threads = True
         self.url = f"http://{LOOPBACK}:{self.server.server_port}"
@@ -69,6 +71,16 @@ class Pretence:
     def close(self) -> None:
         self.server.shutdown()
         self.server.server_close()
+
+    def wait_until_idle(self) -> None:
+        """Return once every request that began to arrive has been dealt with."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.running == 0, timeout=30)
+
+    def count(self, change: int) -> None:
+        with self.changed:
+            self.running += change
+            self.changed.notify_all()
 
     def of(self, method: str) -> list[Asked]:
         return [asked for asked in self.asked if asked.method == method]
@@ -91,6 +103,13 @@ def _handler_of(pretence: Pretence) -> type[BaseHTTPRequestHandler]:
             pass
 
         def handle_any(self) -> None:
+            pretence.count(1)
+            try:
+                self.answer()
+            finally:
+                pretence.count(-1)
+
+        def answer(self) -> None:
             length = int(self.headers.get("Content-Length", "0"))
             cut = pretence.cuts.pop(0) if self.command == "PATCH" and pretence.cuts else None
             body = self.rfile.read(length if cut is None else min(cut, length))
@@ -100,11 +119,14 @@ def _handler_of(pretence: Pretence) -> type[BaseHTTPRequestHandler]:
             if cut is not None or told.cut == -1:
                 self.close_connection = True
                 return
+            if not asked.whole:
+                self.close_connection = True
+                return
             self.send_response(told.status)
             for name, value in ({"Content-Length": str(len(told.body))} | told.headers).items():
                 self.send_header(name, value)
             self.end_headers()
-            if self.command != "HEAD":
+            if self.command != "HEAD" and told.body:
                 self.wfile.write(told.body[: told.cut])
             self.close_connection = self.close_connection or told.cut is not None
 
