@@ -65,10 +65,11 @@ Moved = Callable[[int], None]
 def file_name(told: str, windows: bool = os.name == "nt") -> str:
     """Return the name of a file in the current folder for a name that a server told; raises ``BadInput``.
 
-    Folders in it are cut off. A hidden file could be one that a program obeys, so it needs a name from the user.
+    Folders in it are cut off. A hidden file could be one that a program obeys, and one that begins with a hyphen could
+    become an option of a command: those need a name from the user.
     """
     name = told.replace("\\", "/").rsplit("/", 1)[-1].strip()
-    is_odd = not name or name.startswith(".") or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name)
+    is_odd = not name or name.startswith((".", "-")) or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name)
     if windows:
         is_odd = is_odd or bool(_DEVICE.fullmatch(name) or _NOT_ON_WINDOWS.search(name))
     try:
