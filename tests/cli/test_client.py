@@ -526,15 +526,18 @@ def test_a_put_goes_on_by_itself_when_the_server_is_killed_and_comes_back(
     servers = [server]
     path, content = big_file(machine, 72)
     restarted: list[threading.Thread] = []
+    up, over = threading.Event(), threading.Event()
+
+    def restart() -> None:
+        # The kernel ends the server with the thread that started it: this one stays until the test is over.
+        servers.append(start_vault(vault.instance, server.port, workers=2))
+        up.set()
+        over.wait()
 
     def moved(done: int) -> None:
         if done >= 30 * MIB and not restarted:
             kill_all(server)
-            restarted.append(
-                threading.Thread(
-                    target=lambda: servers.append(start_vault(vault.instance, server.port, workers=2))
-                )
-            )
+            restarted.append(threading.Thread(target=restart))
             restarted[0].start()
 
     try:
@@ -542,7 +545,7 @@ def test_a_put_goes_on_by_itself_when_the_server_is_killed_and_comes_back(
             patch.setattr(under_test.Shown, "bar", lambda self, name, size: moved)
             machine.as_user(server, "alice", vault)
             ended = machine("put", path.name, "--json", "--tries", "50", "--parallel", parallel)
-        restarted[0].join()
+        assert up.is_set()
         (sent,) = out(ended)
         assert "Trying again" in ended.err
         assert vault.read("alice", bytes.fromhex(sent["id"])) == content
@@ -550,9 +553,12 @@ def test_a_put_goes_on_by_itself_when_the_server_is_killed_and_comes_back(
         with vault.services() as bundle:
             assert bundle.check.run().whole
     finally:
+        if restarted:
+            up.wait(60)
+        servers[-1].stop()
+        over.set()
         for thread in restarted:
             thread.join()
-        servers[-1].stop()
         vault.close()
 
 
