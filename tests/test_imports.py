@@ -46,7 +46,7 @@ TABLE = {
     "errors": room(),
     "crypto": room("errors crypto", "cryptography jwt blake3 diceware"),
     "storage": room("errors storage", "minio urllib3"),
-    "extensions": room("", "flask_sqlalchemy flask_migrate flask_login flask_wtf sqlalchemy"),
+    "extensions": room("", "flask_sqlalchemy flask_login flask_wtf sqlalchemy"),
     "models": room("extensions", "sqlalchemy"),
     "metrics": room("", "prometheus_client"),
     "services": room(

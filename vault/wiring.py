@@ -38,7 +38,6 @@ from vault.services.sweep import Sweep
 from vault.services.transactions import Transactions
 from vault.services.uploads import Limits, Uploads
 from vault.storage.folder import FolderStore
-from vault.storage.minio import MinioStore
 from vault.storage.protocol import BlobStore
 
 BUSY_TIMEOUT_MS = 5000
@@ -167,6 +166,8 @@ def request_id() -> bytes:
 def make_store(settings: Settings) -> BlobStore:
     """Make the blob store that the settings name; it is contacted when first used."""
     if settings.storage == "minio":
+        from vault.storage.minio import MinioStore  # seven megabytes that a folder does not need
+
         return MinioStore(
             settings.minio_endpoint,
             settings.minio_access_key,
