@@ -72,10 +72,11 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 def _register_faces(app: Flask) -> None:
     from vault.api import api
+    from vault.api.resumable import resumable
     from vault.http.health import health
     from vault.web import pages
 
-    for blueprint in (pages, api, health):
+    for blueprint in (pages, api, resumable, health):
         app.register_blueprint(blueprint)
 
 

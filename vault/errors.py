@@ -139,6 +139,45 @@ class BrokenOff(VaultError):
     text = "The upload broke off before its end. Nothing was stored. Please send it again."
 
 
+class OffsetMismatch(Conflict):
+    """Somebody else was faster, or the client guessed: ``HEAD`` tells the offset."""
+
+    text = "The upload goes on at another offset. Ask for it and send from there."
+
+
+class Gone(VaultError):
+    """An upload that was ended or has expired; its address never works again."""
+
+    text = "This upload was ended or has expired. Start it again."
+
+
+class Locked(VaultError):
+    """An upload needs its owner's open session for what comes next; what has arrived is kept."""
+
+    text = "Log in again to go on with this upload. What has arrived is kept."
+    retry_after = 15
+
+
+class ChecksumMismatch(VaultError):
+    """What arrived is not what was sent; none of it was kept."""
+
+    text = "The checksum does not fit. Nothing of this piece was kept; send it again."
+
+
+class QuotaExceeded(VaultError):
+    """The owner has no room left for this, open uploads counted."""
+
+    def __init__(self, quota: int) -> None:
+        super().__init__(
+            f"There is no room for this: you may store {quota:,} bytes, older versions included."
+        )
+
+
+class TooManyUploads(VaultError):
+    def __init__(self, most: int) -> None:
+        super().__init__(f"You have {most} uploads under way. Finish or cancel one of them first.")
+
+
 class RangeUnsatisfiable(VaultError):
     def __init__(self, size: int) -> None:
         super().__init__("The requested range is not part of this document.")

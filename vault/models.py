@@ -235,24 +235,35 @@ class DocumentIndex(Sealed, Base):
 
 
 class Upload(Sealed, Base):
-    """An upload under way; its id is its segment's. Once expired, the row lets the sweep destroy what is left of it."""
+    """An upload; its id is its segment's. Once expired without a document, the sweep destroys what is left of it.
+
+    ``kind`` is "whole" (a form or a raw body, gone with its document), or what tus knows: "plain", "partial" (joined
+    by a final one, ``joined_id``) and "final", which has no segment. These remain until they expire, so that a
+    completion that is repeated finds its ``document_id``.
+    """
 
     __tablename__ = "upload"
 
     id: Mapped[bytes] = mapped_column(Id, primary_key=True)
     user_id: Mapped[bytes] = mapped_column(ForeignKey("user.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(8))
     reserved_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    sealed_metadata: Mapped[bytes | None] = mapped_column(LargeBinary)
+    document_id: Mapped[bytes | None] = mapped_column(Id)
+    joined_id: Mapped[bytes | None] = mapped_column(Id)
     created_at: Mapped[datetime] = mapped_column(Moment)
     expires_at: Mapped[datetime] = mapped_column(Moment, index=True)
 
 
 class Tombstone(Sealed, Base):
-    """A sealed order to destroy every blob of a segment, written by the transaction that made them useless."""
+    """A sealed order to destroy every blob of a segment, or the one named, by the transaction that made it useless."""
 
     __tablename__ = "tombstone"
+    __table_args__ = (UniqueConstraint("segment_id", "blob"),)
 
     id: Mapped[bytes] = mapped_column(Id, primary_key=True)
-    segment_id: Mapped[bytes] = mapped_column(Id, unique=True)
+    segment_id: Mapped[bytes] = mapped_column(Id)
+    blob: Mapped[str] = mapped_column(String(33))
     created_at: Mapped[datetime] = mapped_column(Moment)
     destroy_after: Mapped[datetime] = mapped_column(Moment, index=True)
 

@@ -31,11 +31,12 @@ from vault.services.documents import Documents
 from vault.services.downloads import Downloads
 from vault.services.invitations import Invitations
 from vault.services.lists import Lists
+from vault.services.resumable import Resumable
 from vault.services.sessions import Sessions
 from vault.services.sharing import Sharing
 from vault.services.sweep import Sweep
 from vault.services.transactions import Transactions
-from vault.services.uploads import Uploads
+from vault.services.uploads import Limits, Uploads
 from vault.storage.folder import FolderStore
 from vault.storage.minio import MinioStore
 from vault.storage.protocol import BlobStore
@@ -105,7 +106,25 @@ class Services:
             self.downloads,
             self._wiring.store,
             part_size=self.settings.part_size,
-            largest=self.settings.max_document_bytes,
+            limits=self._limits,
+        )
+
+    @cached_property
+    def resumable(self) -> Resumable:
+        return Resumable(
+            self.transactions,
+            self.gate,
+            self.uploads,
+            self._wiring.master,
+            self._wiring.store,
+            part_size=self.settings.part_size,
+            limits=self._limits,
+        )
+
+    @property
+    def _limits(self) -> Limits:
+        return Limits(
+            self.settings.max_document_bytes, self.settings.quota_bytes, self.settings.max_open_uploads
         )
 
     @cached_property

@@ -23,7 +23,7 @@ from vault.errors import Unreadable
 
 __all__ = [
     "CHUNK", "HEADER", "PART_SIZE", "TRAILER", "MessageReader", "PartReader", "Span", "blob_name", "blob_size",
-    "digest_matches", "open_part", "seal_part",
+    "digest_matches", "open_part", "plain_length", "seal_part",
 ]  # fmt: skip
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -52,6 +52,15 @@ def _check_place(segment: bytes, offset: int, suffix: bytes | None) -> None:
 def blob_size(length: int) -> int:
     """Give the exact size of the blob of a part of `length` bytes: 56 + 16400 (n // 16384) + n % 16384 + 16 + 32."""
     return sealed_size(length) + TRAILER
+
+
+def plain_length(size: int) -> int:
+    """Give the length of the part whose blob has this size; a size that no part has raises Unreadable."""
+    chunks, rest = divmod(size - HEADER - TAG - TRAILER, SEALED_CHUNK)
+    length = CHUNK * chunks + rest
+    if chunks < 0 or rest >= CHUNK or length > PART_SIZE:
+        raise Unreadable("blob size")
+    return length
 
 
 def _context(segment: bytes, offset: int, suffix: bytes | None) -> bytes:

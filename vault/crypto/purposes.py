@@ -77,6 +77,9 @@ SESSION = Purpose(
 )
 MANIFEST = Purpose("docvault/v1/manifest", ("document:id", "version:id", "revision:number"))
 PART = Purpose("docvault/v1/part", ("segment:id", "offset:number", "suffix:bytes?"))
+UPLOAD_TOKEN = Purpose("docvault/v1/upload/token")
+UPLOAD_SEGMENT_KEY = Purpose("docvault/v1/upload/segment-key", ("upload:id", "user:id"))
+UPLOAD_METADATA = Purpose("docvault/v1/upload/metadata", ("upload:id", "user:id"))
 
 # --- labels of RSA-OAEP ---
 DEK_WRAP = Purpose(
@@ -136,15 +139,13 @@ PURPOSES: tuple[Purpose, ...] = (
     MASTER_FLASK,
     ACCOUNT_PRIVATE_KEYS, ACCOUNT_CONTACTS, ACCOUNT_INDEX, ACCOUNT_UPLOADS, SESSION_KEY,
     UNLOCK_INNER, UNLOCK_OUTER, PRIVATE_WRAP_KEY, PRIVATE_SIGN_KEY, CONTACT, INDEX, SESSION, MANIFEST, PART,
+    UPLOAD_TOKEN, UPLOAD_SEGMENT_KEY, UPLOAD_METADATA,
     DEK_WRAP, GRANT, VERSION, DIRECTORY, SUBJECT, ROW, ETAG, FINGERPRINT, AUDIT,
     MANIFEST_BODY, INDEX_BODY, PARTS_BODY, TOUCHED_BODY,
 )  # fmt: skip
 
 # Names and fields that FORMAT.md reserves for what is not written yet; nothing else may take them.
 RESERVED: tuple[Purpose, ...] = (
-    Purpose("docvault/v1/upload/token", ("upload:id", "user:id", "length:number?", "expires_at:time")),
-    Purpose("docvault/v1/upload/segment-key", ("upload:id", "user:id")),
-    Purpose("docvault/v1/upload/metadata", ("upload:id", "user:id")),
     Purpose("docvault/v1/recovery/kek", ("user:id", "method:id")),
     Purpose(
         "docvault/v1/key-rotation",

@@ -25,6 +25,11 @@ def new_secret() -> bytes:
     return random_bytes(32)
 
 
+def new_suffix() -> bytes:
+    """Make the suffix that keeps two writers of an upload's last part apart: 8 random bytes."""
+    return random_bytes(8)
+
+
 def random_below(bound: int) -> int:
     """Draw a whole number from 0 to `bound` - 1, each with the same chance (by rejection, without modulo bias)."""
     if bound < 1:

@@ -80,6 +80,18 @@ def current_account() -> UnlockedAccount:
     return account
 
 
+def sender() -> Any:
+    """Return what the token of a piece of an upload says, read without the database; his session may be over.
+
+    A cookie counts only together with ``X-CSRFToken``. Raises ``LoginRequired``.
+    """
+    token, by_cookie = _token_of(request)
+    claims = services().sessions.bearer(token or "")
+    if by_cookie:
+        _validate(request.headers.get("X-CSRFToken"))
+    return claims
+
+
 def _settings() -> Settings:
     return services().settings
 
@@ -182,8 +194,12 @@ def check_csrf(token: str | None = None) -> None:
     """
     if current_user.is_authenticated and not current_user.by_cookie:
         return
+    _validate(token or request.headers.get("X-CSRFToken"))
+
+
+def _validate(token: str | None) -> None:
     try:
-        validate_csrf(token or request.headers.get("X-CSRFToken"))
+        validate_csrf(token)
     except (CSRFError, WrongToken) as error:
         raise BadInput(
             "csrf_token", "This form is too old, or not from this vault. Reload the page."

@@ -35,15 +35,22 @@ STATUS: dict[type[errors.VaultError], int] = {
     errors.PreconditionFailed: 412,
     errors.TooLarge: 413,
     errors.RangeUnsatisfiable: 416,
+    errors.Gone: 410,
+    errors.Locked: 423,
     errors.TooManyAttempts: 429,
+    errors.ChecksumMismatch: 460,
     errors.Unreadable: 500,
     errors.AuditBroken: 500,
     errors.KeyUnavailable: 503,
     errors.Busy: 503,
     errors.StoreUnavailable: 503,
     errors.StoreFull: 507,
+    errors.QuotaExceeded: 507,
+    errors.TooManyUploads: 507,
 }
 RETRY_SECONDS = 10
+CHECKSUM_MISMATCH = 460
+"""The number that tus 1.0 gives it; HTTP has none."""
 
 
 def status_of(error: errors.VaultError) -> int:
@@ -57,7 +64,7 @@ def is_api() -> bool:
 
 def answer(status: int, text: str, *, kind: str = "about:blank", field: str | None = None) -> Response:
     """Build the answer for an error: a page, or problem+json."""
-    title = HTTPStatus(status).phrase
+    title = "Checksum Mismatch" if status == CHECKSUM_MISMATCH else HTTPStatus(status).phrase
     if is_api():
         problem = {
             "type": kind,
@@ -91,7 +98,7 @@ def _vault_error(error: errors.VaultError) -> Response:
         log.error("refused", extra={"error": type(error).__name__, "status": status})
     kind = f"urn:docvault:{type(error).__name__}"
     response = answer(status, str(error), kind=kind, field=getattr(error, "field", None))
-    if status in {429, 503}:
+    if status in {423, 429, 503}:
         response.headers["Retry-After"] = str(getattr(error, "retry_after", RETRY_SECONDS))
     if isinstance(error, errors.RangeUnsatisfiable):
         response.headers["Content-Range"] = f"bytes */{error.size}"

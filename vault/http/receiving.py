@@ -12,10 +12,11 @@ from typing import IO, Any
 
 from flask import Request, g, request
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge, UnsupportedMediaType
 
 from vault.errors import BadInput, BrokenOff, TooLarge
 from vault.http.identity import check_csrf, current_account
+from vault.services.resumable import Checksum, Progress
 from vault.services.unlocked import UnlockedAccount
 from vault.services.uploads import Draft
 from vault.wiring import services
@@ -235,6 +236,34 @@ def receive_raw(document_id: bytes | None = None) -> bytes:
     )
     g.drain_body = False
     return stored
+
+
+def receive_piece(
+    claims: Any, token: str, offset: int, *, declared: int | None, checksum: Checksum | None
+) -> Progress:
+    """Receive a piece of an upload; a body that breaks off ends there, and what came of it is kept."""
+    resumable = services().resumable
+    _allow(resumable.largest)
+    g.drain_body = True
+    taken = resumable.append(
+        claims,
+        token,
+        offset,
+        _read_piece,
+        announced=request.content_length,
+        declared=declared,
+        checksum=checksum,
+        unlock=services().sessions.recognise,
+    )
+    g.drain_body = False
+    return taken
+
+
+def _read_piece(size: int) -> bytes:
+    try:
+        return _read_body(size)
+    except (ClientDisconnected, OSError):
+        return b""
 
 
 def _read_body(size: int) -> bytes:

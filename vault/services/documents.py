@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import product
 from typing import Any
 
 from sqlalchemy import select
@@ -265,14 +266,21 @@ class Documents:
         self._transactions.record(Event("delete", account.user_id, "document", document_id))
 
 
-def bury(session: Session, segments: set[bytes], destroy_after: datetime | None = None) -> None:
-    """Order the destruction of these segments; the blobs go when the order is executed, never before the commit."""
+def bury(
+    session: Session,
+    segments: set[bytes],
+    destroy_after: datetime | None = None,
+    *,
+    blobs: Sequence[str] = ("",),
+) -> None:
+    """Order the destruction of these segments, or of the named blobs in each; they go only after the commit."""
     made = clock.now()
-    for segment in sorted(segments):
+    for segment, blob in product(sorted(segments), blobs):
         session.add(
             Tombstone(
                 id=new_id(),
                 segment_id=segment,
+                blob=blob,
                 created_at=made,
                 destroy_after=destroy_after or made,
             )

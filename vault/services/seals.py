@@ -43,7 +43,7 @@ UNTRACKED: dict[str, str] = {
     "login_attempt": "lives for minutes; a row put back or removed moves a counter of at most ten",
     "login_session": "is refused by its own times and the user's credential generation, and opens for its token alone",
     "document_index": "is sealed under the account key and only ever raised; a lower one is renewed, never believed",
-    "upload": "names only blobs that no document has yet",
+    "upload": "leads to nothing but its owner's own commit; one put back may cost what a writer can destroy anyway",
     "lease": "says who sweeps; nothing is decided by it",
 }
 """Tables whose rows are sealed, but whose latest versions the audit chain does not repeat."""

@@ -19,7 +19,6 @@ from vault.crypto.accounts import (
     seal_account_key,
     seal_session,
     subject_mac,
-    upload_key,
 )
 from vault.crypto.masterkey import MasterKeys
 from vault.crypto.passphrase import KdfParameters, normalise
@@ -216,7 +215,9 @@ class Sessions:
             row = self._new_row(user, account_key, secret, client, started)
             session.add(row)
             self._transactions.record(Event("login", user.id, "session", row.id))
-            return self._unlocked(row, user, self._current_key(session, user), account_key, secret)
+            return self._unlocked(
+                row, user, self._current_key(session, user), account_key, secret, started.date()
+            )
 
         account = self._transactions.writing(work, lock.user_id, ("user", lock.user_id or bytes(16)))
         return LoggedIn(self.token_for(account), device, account)
@@ -268,7 +269,7 @@ class Sessions:
         ).one()
 
     def _unlocked(
-        self, row: LoginSession, user: User, key: UserKey, account_key: bytes, secret: bytes
+        self, row: LoginSession, user: User, key: UserKey, account_key: bytes, secret: bytes, day: date
     ) -> UnlockedAccount:
         return UnlockedAccount(
             user_id=user.id,
@@ -288,6 +289,7 @@ class Sessions:
                 key.sealed_wrap_private,
                 key.sealed_sign_private,
             ),
+            upload_day=day,
         )
 
     def identify(self, token: str, *, alive: bool = True) -> UnlockedAccount:
@@ -295,8 +297,21 @@ class Sessions:
 
         Without ``alive`` the request is no sign of life: the idle time runs on.
         """
+        return self.recognise(self.bearer(token), alive=alive)
+
+    def bearer(self, token: str) -> TokenClaims:
+        """Read a token that is ours and of today, without a look at the database: its session may be over.
+
+        Raises ``LoginRequired``.
+        """
         try:
-            claims = read_token(self._master, token, clock.now())
+            return read_token(self._master, token, clock.now())
+        except Unreadable as unreadable:
+            raise LoginRequired from unreadable
+
+    def recognise(self, claims: TokenClaims, *, alive: bool = True) -> UnlockedAccount:
+        """Open the session that a token speaks of, as ``identify`` does; the token may have grown old meanwhile."""
+        try:
             with self._transactions.reading(claims.user, ("session", claims.session)) as session:
                 account, seen = self._recognise(session, claims)
         except Unreadable as unreadable:
@@ -331,7 +346,8 @@ class Sessions:
             )
         except Unreadable as unreadable:
             raise LoginRequired from unreadable
-        return self._unlocked(row, user, key, account_key, claims.secret), row.last_seen_at
+        day = claims.issued_at.date()
+        return self._unlocked(row, user, key, account_key, claims.secret, day), row.last_seen_at
 
     def _see(self, session: Session, session_id: bytes) -> None:
         row = session.get(LoginSession, session_id)
@@ -342,16 +358,13 @@ class Sessions:
     def token_for(self, account: UnlockedAccount) -> str:
         """Issue a token of 15 minutes for a session that is open; the secret stays the same."""
         issued = clock.now()
-        today = issued.date()
+        account.upload_day = issued.date()
         return issue_token(
             self._master,
             user=account.user_id,
             session=account.session_id,
             secret=account.secret,
-            upload_keys=(
-                upload_key(account.account_key, today),
-                upload_key(account.account_key, date.fromordinal(today.toordinal() - 1)),
-            ),
+            upload_keys=account.upload_keys,
             issued_at=issued,
             expires_at=min(issued + TOKEN_LIFE, account.expires_at),
         )

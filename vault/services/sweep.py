@@ -73,8 +73,9 @@ class Sweep:
         return total
 
     def _bury_expired_uploads(self, session: Session) -> int:
+        """Forget uploads that have expired, and order the destruction of what became no document."""
         rows = session.scalars(select(Upload).where(Upload.expires_at <= clock.now()).limit(BATCH)).all()
-        bury(session, {row.id for row in rows})
+        bury(session, {row.id for row in rows if row.document_id is None})
         for row in rows:
             session.delete(row)
         if rows:
@@ -87,9 +88,9 @@ class Sweep:
             due = session.scalars(
                 select(Tombstone).where(Tombstone.destroy_after <= clock.now()).limit(BATCH)
             ).all()
-            segments = {row.id: row.segment_id for row in due}
-        for segment in segments.values():
-            doomed = [info.name for info in self._store.list(f"{segment.hex()}/")]
+            segments = {row.id: (row.segment_id.hex(), row.blob) for row in due}
+        for segment, blob in segments.values():
+            doomed = [info.name for info in self._store.list(f"{segment}/{blob}")]
             self._store.delete(doomed)
             swept.blobs += len(doomed)
         if segments:

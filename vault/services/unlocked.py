@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from functools import cached_property
 
-from vault.crypto.accounts import open_private_keys
+from vault.crypto.accounts import open_private_keys, upload_key
 from vault.crypto.keypairs import PrivateKeys, PublicKeys
 from vault.crypto.manifests import IndexKey
 from vault.crypto.passphrase import fingerprint_words
@@ -41,6 +41,8 @@ class UnlockedAccount:
     account_key: bytes = field(repr=False)
     secret: bytes = field(repr=False)
     own: OwnKeys = field(repr=False)
+    upload_day: date
+    """The UTC day of the token: its bearer's keys open what is locked under this day's key, today and tomorrow."""
 
     @cached_property
     def private(self) -> PrivateKeys:
@@ -57,6 +59,12 @@ class UnlockedAccount:
     @cached_property
     def index_key(self) -> IndexKey:
         return IndexKey(self.account_key)
+
+    @property
+    def upload_keys(self) -> tuple[bytes, bytes]:
+        """The keys that lock uploads begun on the token's day, and on the day before: what the token carries."""
+        yesterday = date.fromordinal(self.upload_day.toordinal() - 1)
+        return upload_key(self.account_key, self.upload_day), upload_key(self.account_key, yesterday)
 
     @property
     def key_version(self) -> int:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from sqlalchemy import select
@@ -21,8 +21,18 @@ from sqlalchemy.orm import Session
 from vault.crypto.grants import sign_grant, wrap_dek
 from vault.crypto.manifests import Manifest, Part, Segment, encode_parts, parts_digest, seal_manifest
 from vault.crypto.parts import TRAILER, blob_name, blob_size, seal_part
-from vault.crypto.randomness import new_id, new_secret
-from vault.errors import BadInput, BrokenOff, Exists, KeyChanged, LoginRequired, TooLarge, VaultError
+from vault.crypto.randomness import new_id, new_secret, new_suffix
+from vault.errors import (
+    BadInput,
+    BrokenOff,
+    Exists,
+    KeyChanged,
+    LoginRequired,
+    QuotaExceeded,
+    TooLarge,
+    TooManyUploads,
+    VaultError,
+)
 from vault.models import (
     Document,
     DocumentVersion,
@@ -44,6 +54,9 @@ from vault.services.unlocked import UnlockedAccount
 from vault.services.usernames import fold_username
 from vault.storage.protocol import BlobStore
 
+WHOLE = "whole"
+"""The kind of an upload that comes in one request, a form's file or a raw body; it is not counted as open."""
+
 Read = Callable[[int], bytes | memoryview]
 
 READ_BYTES = 2**20
@@ -52,15 +65,19 @@ READ_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Received:
-    """A body that is durable in the store, not yet a document."""
+    """Content that is durable in the store, not yet a document; its hash is known where it came in one piece."""
 
-    segment: Segment = field(repr=False)
+    segments: tuple[Segment, ...] = field(repr=False)
     parts: tuple[Part, ...]
-    sha256: bytes
+    sha256: bytes | None
 
     @property
     def stored_bytes(self) -> int:
         return sum(blob_size(part.length) for part in self.parts)
+
+    @property
+    def length(self) -> int:
+        return sum(segment.length for segment in self.segments)
 
 
 class Uploads:
@@ -75,7 +92,7 @@ class Uploads:
         store: BlobStore,
         *,
         part_size: int,
-        largest: int,
+        limits: Limits,
     ) -> None:
         self._transactions = transactions
         self._gate = gate
@@ -83,7 +100,8 @@ class Uploads:
         self._downloads = downloads
         self._store = store
         self._part_size = part_size
-        self.largest = largest
+        self._limits = limits
+        self.largest = limits.largest
 
     def resolve(self, account: UnlockedAccount, usernames: Sequence[str]) -> tuple[bytes, ...]:
         """Find the people to share with, before a byte is received; raises ``BadInput`` naming who is refused."""
@@ -162,21 +180,11 @@ class Uploads:
 
     def give_up(self, drafts: Sequence[Draft]) -> None:
         """Let drafts that will be no documents expire now."""
-        self._let_expire([draft.received.segment.id for draft in drafts])
+        self._let_expire([segment.id for draft in drafts for segment in draft.received.segments])
 
     def _begin(self, session: Session, account: UnlockedAccount, length: int | None) -> bytes:
-        started = clock.now()
-        upload_id = new_id()
-        session.add(
-            Upload(
-                id=upload_id,
-                user_id=account.user_id,
-                reserved_bytes=length,
-                created_at=started,
-                expires_at=datetime.combine(started.date() + timedelta(days=2), time(), started.tzinfo),
-            )
-        )
-        return upload_id
+        row = begin_upload(session, account.user_id, WHOLE, length, clock.now().date(), self._limits)
+        return row.id
 
     def _let_expire(self, upload_ids: Sequence[bytes]) -> None:
         """Let broken-off uploads expire now, for the next sweep to destroy; a failure here only delays that."""
@@ -196,25 +204,25 @@ class Uploads:
 
     def _store_body(self, upload_id: bytes, read: Read, length: int | None) -> Received:
         segment_key, digest = new_secret(), hashlib.sha256()
-        with _Pipeline(self._store, segment_key, upload_id, digest.update) as pipeline:
+        with Pipeline(self._store, segment_key, upload_id, digest.update) as pipeline:
             total = 0
-            for block in _blocks(read, self._part_size, length):
+            for block in blocks(read, self._part_size, length):
                 total += len(block)
                 if total > self.largest:
                     raise TooLarge(self.largest)
                 pipeline.put(block)
             if length is not None and total != length:
                 raise BrokenOff
-        return Received(Segment(upload_id, segment_key, total), tuple(pipeline.parts), digest.digest())
+        return Received((Segment(upload_id, segment_key, total),), tuple(pipeline.parts), digest.digest())
 
     # Commit
 
     def _commit_version(self, account: UnlockedAccount, draft: Draft, document_id: bytes) -> bytes:
-        return self._transactions.writing(
-            lambda session: self._replace(session, account, draft, document_id),
-            account.user_id,
-            ("document", document_id),
-        )
+        def work(session: Session) -> bytes:
+            self._forget_rows(session, [draft])
+            return self.replace(session, account, draft, document_id)
+
+        return self._transactions.writing(work, account.user_id, ("document", document_id))
 
     def _insert_all(
         self,
@@ -224,11 +232,22 @@ class Uploads:
         recipients: Sequence[bytes],
     ) -> list[bytes]:
         readers = self._people(session, account, recipients)
-        return [self._insert(session, account, draft, readers) for draft in drafts]
+        self._forget_rows(session, drafts)
+        return [self.insert(session, account, draft, readers) for draft in drafts]
 
-    def _insert(
+    def _forget_rows(self, session: Session, drafts: Sequence[Draft]) -> None:
+        """Delete the upload rows of what becomes a document now; raises ``BrokenOff`` where one has expired."""
+        for draft in drafts:
+            for segment in draft.received.segments:
+                row = session.get(Upload, segment.id)
+                if row is None:
+                    raise BrokenOff("This upload expired before it was complete. Please send it again.")
+                session.delete(row)
+
+    def insert(
         self, session: Session, account: UnlockedAccount, draft: Draft, readers: Sequence[Person]
     ) -> bytes:
+        """Make a document of a draft within a transaction; what becomes of its upload rows is the caller's."""
         made, dek = clock.now(), new_secret()
         # What is asked comes before what is added: each question would flush the additions that wait.
         self._account_for(session, account, draft.received, documents=1)
@@ -260,6 +279,19 @@ class Uploads:
                 Event("share", account.user_id, "document", manifest.document, subject_id=person.id)
             )
         return manifest.document
+
+    def readers(self, session: Session, account: UnlockedAccount, usernames: Sequence[str]) -> list[Person]:
+        """Find those of the people whom an upload named at its start who can still receive at its end."""
+        statement = select(User).where(User.username.in_(usernames), User.state == "active")
+        found = [user.id for user in session.scalars(statement) if user.id != account.user_id]
+        reached = []
+        for person in self._contacts.people(session, set(found)).values() if found else ():
+            try:
+                self._contacts.meet(session, account, person)
+            except KeyChanged:
+                continue
+            reached.append(person)
+        return reached
 
     def _people(
         self, session: Session, account: UnlockedAccount, recipients: Sequence[bytes]
@@ -309,12 +341,11 @@ class Uploads:
             raise LoginRequired
         owner.stored_bytes += received.stored_bytes
         owner.documents += documents
-        upload = session.get(Upload, received.segment.id)
-        if upload is None:
-            raise BrokenOff("This upload expired before it was complete. Please send it again.")
-        session.delete(upload)
+        if self._limits.quota and owner.stored_bytes > self._limits.quota:
+            raise QuotaExceeded(self._limits.quota)
 
-    def _replace(self, session: Session, account: UnlockedAccount, draft: Draft, document_id: bytes) -> bytes:
+    def replace(self, session: Session, account: UnlockedAccount, draft: Draft, document_id: bytes) -> bytes:
+        """Make a draft the newest version within a transaction; all present readers get its key."""
         made, dek = clock.now(), new_secret()
         held = self._gate.find(session, account, document_id, Need.OWN, lock=True)
         opened = self._gate.open(session, account, held)
@@ -398,23 +429,75 @@ class Draft:
             path=self.path,
             name=self.name or names.UNTITLED,
             media_type=self.media_type,
-            size=self.received.segment.length,
-            segments=(self.received.segment,),
+            size=self.received.length,
+            segments=self.received.segments,
             parts_digest=parts_digest(encode_parts(self.received.parts)),
             sha256=self.received.sha256,
         )
 
 
-class _Pipeline:
+@dataclass(frozen=True)
+class Limits:
+    """What one person may send and keep: bytes of a document, bytes in all (0: no limit), uploads at a time."""
+
+    largest: int
+    quota: int
+    open_uploads: int
+
+
+def begin_upload(
+    session: Session, user_id: bytes, kind: str, length: int | None, day: date, limits: Limits
+) -> Upload:
+    """Write the row of an upload that begins, with its length reserved; it expires with the day after ``day``.
+
+    Raises ``TooLarge``, ``QuotaExceeded``, ``TooManyUploads``.
+    """
+    if length is not None and length > limits.largest:
+        raise TooLarge(limits.largest)
+    owner = session.scalars(select(User).where(User.id == user_id).with_for_update()).one()
+    started = clock.now()
+    statement = select(*seals.columns(Upload)).where(
+        Upload.user_id == user_id, Upload.document_id.is_(None), Upload.expires_at > started
+    )
+    others = [seals.believed(row) for (row,) in seals.verified_rows(session, statement, Upload)]
+    if kind != WHOLE and sum(row.kind != WHOLE for row in others) >= limits.open_uploads:
+        raise TooManyUploads(limits.open_uploads)
+    reserved = sum(row.reserved_bytes or 0 for row in others)
+    if limits.quota and owner.stored_bytes + reserved + (length or 0) > limits.quota:
+        raise QuotaExceeded(limits.quota)
+    row = Upload(
+        id=new_id(),
+        user_id=user_id,
+        kind=kind,
+        reserved_bytes=length,
+        sealed_metadata=None,
+        document_id=None,
+        joined_id=None,
+        created_at=started,
+        expires_at=datetime.combine(day + timedelta(days=2), time(), started.tzinfo),
+    )
+    session.add(row)
+    return row
+
+
+class Pipeline:
     """Seal and put the parts of one segment while the next is received; at most one is on its way.
 
     When ``put`` returns, every block before the one given is done with, and its buffer may be filled anew. The hash
-    of the plaintext runs in a thread of its own: it costs more than all the rest. A failed put surfaces at the next
-    one, or at the end.
+    of the plaintext, where one is made, runs in a thread of its own: it costs more than all the rest. A failed put
+    surfaces at the next one, or at the end. A part that ends at ``end`` gets a suffix to its name: two writers may
+    race for the last part of an upload, and its document says which of them it is.
     """
 
     def __init__(
-        self, store: BlobStore, segment_key: bytes, segment: bytes, hash_update: Callable[[memoryview], None]
+        self,
+        store: BlobStore,
+        segment_key: bytes,
+        segment: bytes,
+        hash_update: Callable[[memoryview], None] | None = None,
+        *,
+        offset: int = 0,
+        end: int | None = None,
     ) -> None:
         self._store = store
         self._key = segment_key
@@ -423,10 +506,11 @@ class _Pipeline:
         self._threads: ThreadPoolExecutor | None = None
         self._under_way: list[Future[None]] = []
         self.parts: list[Part] = []
-        self._offset = 0
+        self._offset = offset
+        self._end = end
         self._first: memoryview | None = None
 
-    def __enter__(self) -> _Pipeline:
+    def __enter__(self) -> Pipeline:
         return self
 
     def put(self, block: memoryview) -> None:
@@ -442,21 +526,19 @@ class _Pipeline:
 
     def _start(self, threads: ThreadPoolExecutor, block: memoryview) -> None:
         self._wait()
-        offset = self._take(block)
-        self._under_way = [
-            threads.submit(self._seal_and_put, block, offset),
-            threads.submit(self._hash_update, block),
-        ]
+        self._under_way = [threads.submit(self._seal_and_put, block, self._take(block))]
+        if self._hash_update is not None:
+            self._under_way.append(threads.submit(self._hash_update, block))
 
-    def _take(self, block: memoryview) -> int:
-        offset = self._offset
-        self.parts.append(Part(self._segment, offset, len(block), None))
-        self._offset += len(block)
-        return offset
+    def _take(self, block: memoryview) -> Part:
+        start, self._offset = self._offset, self._offset + len(block)
+        part = Part(self._segment, start, len(block), new_suffix() if self._offset == self._end else None)
+        self.parts.append(part)
+        return part
 
-    def _seal_and_put(self, block: memoryview, offset: int) -> None:
-        blob = seal_part(self._key, block, segment=self._segment, offset=offset)
-        put_once(self._store, blob_name(self._segment, offset), blob)
+    def _seal_and_put(self, block: memoryview, part: Part) -> None:
+        blob = seal_part(self._key, block, segment=part.segment, offset=part.offset, suffix=part.suffix)
+        put_once(self._store, blob_name(part.segment, part.offset, part.suffix), blob)
 
     def _wait(self) -> None:
         waiting, self._under_way = self._under_way, []
@@ -470,7 +552,8 @@ class _Pipeline:
                 if self._threads is None:
                     block = self._first if self._first is not None else memoryview(b"")
                     self._seal_and_put(block, self._take(block))
-                    self._hash_update(block)
+                    if self._hash_update is not None:
+                        self._hash_update(block)
         finally:
             if self._threads is not None:
                 self._threads.shutdown(wait=True)
@@ -486,7 +569,7 @@ def put_once(store: BlobStore, name: str, blob: bytes | memoryview) -> None:
                 raise
 
 
-def _blocks(read: Read, size: int, length: int | None) -> Iterator[memoryview]:
+def blocks(read: Read, size: int, length: int | None) -> Iterator[memoryview]:
     """Collect what ``read`` gives into blocks of ``size`` bytes; the last may be shorter, none is empty.
 
     Two buffers hold them by turns: a block is good until the one after the next is asked for. The first buffer has

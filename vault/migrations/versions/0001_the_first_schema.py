@@ -72,13 +72,14 @@ def upgrade() -> None:
     op.create_table('tombstone',
     sa.Column('id', sa.LargeBinary(length=16), nullable=False),
     sa.Column('segment_id', sa.LargeBinary(length=16), nullable=False),
+    sa.Column('blob', sa.String(length=33), nullable=False),
     sa.Column('created_at', sa.BigInteger(), nullable=False),
     sa.Column('destroy_after', sa.BigInteger(), nullable=False),
     sa.Column('row_version', sa.Integer(), nullable=False),
     sa.Column('seal_key_id', sa.LargeBinary(length=8), nullable=False),
     sa.Column('seal', sa.LargeBinary(length=32), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_tombstone')),
-    sa.UniqueConstraint('segment_id', name=op.f('uq_tombstone_segment_id'))
+    sa.UniqueConstraint('segment_id', 'blob', name=op.f('uq_tombstone_segment_id_blob'))
     )
     with op.batch_alter_table('tombstone', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_tombstone_destroy_after'), ['destroy_after'], unique=False)
@@ -193,7 +194,11 @@ def upgrade() -> None:
     op.create_table('upload',
     sa.Column('id', sa.LargeBinary(length=16), nullable=False),
     sa.Column('user_id', sa.LargeBinary(length=16), nullable=False),
+    sa.Column('kind', sa.String(length=8), nullable=False),
     sa.Column('reserved_bytes', sa.BigInteger(), nullable=True),
+    sa.Column('sealed_metadata', sa.LargeBinary(), nullable=True),
+    sa.Column('document_id', sa.LargeBinary(length=16), nullable=True),
+    sa.Column('joined_id', sa.LargeBinary(length=16), nullable=True),
     sa.Column('created_at', sa.BigInteger(), nullable=False),
     sa.Column('expires_at', sa.BigInteger(), nullable=False),
     sa.Column('row_version', sa.Integer(), nullable=False),

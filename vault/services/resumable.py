@@ -1,0 +1,642 @@
+"""Uploads that resume: begun once, sent in any number of pieces through any worker, joined, completed.
+
+Nothing of one is kept in a process. Its token and its sender's token together say all that a piece needs; how far it
+has come is what a listing of its own segment shows. The last part of an upload that becomes a document has a random
+suffix and counts only once the document is committed, so "all has arrived" is never told before it is true.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from hmac import compare_digest
+from itertools import chain
+from typing import NamedTuple
+
+from sqlalchemy import bindparam, select
+from sqlalchemy.orm import Session
+
+from vault.crypto.encoding import items, split
+from vault.crypto.manifests import Part, Segment
+from vault.crypto.masterkey import MasterKeys
+from vault.crypto.parts import blob_name, plain_length
+from vault.crypto.randomness import new_id, new_secret
+from vault.crypto.resumable import (
+    UploadTicket,
+    issue_upload_token,
+    open_segment_key,
+    open_upload_metadata,
+    read_upload_token,
+    seal_upload_metadata,
+)
+from vault.crypto.tokens import TokenClaims
+from vault.errors import (
+    BadInput,
+    BrokenOff,
+    ChecksumMismatch,
+    Conflict,
+    Exists,
+    Forbidden,
+    Gone,
+    Locked,
+    LoginRequired,
+    NotFound,
+    OffsetMismatch,
+    TooLarge,
+    Unreadable,
+)
+from vault.models import Upload
+from vault.services import clock, names, seals
+from vault.services.access import Gate
+from vault.services.audit import Event
+from vault.services.documents import bury
+from vault.services.transactions import Transactions
+from vault.services.unlocked import UnlockedAccount
+from vault.services.uploads import (
+    READ_BYTES,
+    Draft,
+    Limits,
+    Pipeline,
+    Read,
+    Received,
+    Uploads,
+    begin_upload,
+    blocks,
+    unique,
+)
+from vault.storage.protocol import BlobStore
+
+PLAIN, PARTIAL, FINAL = "plain", "partial", "final"
+ENDED = "ended"
+MOST_JOINED = 64
+CHECKSUMS = {"sha1": 20, "sha256": 32}
+
+_ROW = select(*seals.columns(Upload)).where(Upload.id == bindparam("upload"))
+_PLACE = re.compile(r"([0-9a-f]{16})(?:\.([0-9a-f]{16}))?")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the metadata of an upload asks for."""
+
+    name: str | None = None
+    media_type: str | None = None
+    path: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
+    document_id: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a client said when it began an upload: the header as it came, and for a final one which it joins."""
+
+    metadata: str
+    wishes: Wishes
+    joins: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an upload has come; ``length`` is ``None`` while it is deferred, ``document_id`` while none is made."""
+
+    token: str = field(repr=False)
+    offset: int
+    length: int | None
+    expires_at: datetime
+    kind: str = PLAIN
+    metadata: str = ""
+    joins: str = ""
+    document_id: bytes | None = None
+
+
+class Checksum(NamedTuple):
+    """What a piece must hash to; ``algorithm`` is one of ``CHECKSUMS``."""
+
+    algorithm: str
+    digest: bytes
+
+
+class _Final(NamedTuple):
+    id: bytes
+    document_id: bytes | None
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What a listing of an upload's segment shows: parts without a gap, and last parts of completions."""
+
+    parts: list[Part]
+    lasts: list[str]
+
+    @property
+    def offset(self) -> int:
+        return self.parts[-1].offset + self.parts[-1].length if self.parts else 0
+
+
+class Resumable:
+    """Begin, continue, join and end uploads."""
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        gate: Gate,
+        uploads: Uploads,
+        master: MasterKeys,
+        store: BlobStore,
+        *,
+        part_size: int,
+        limits: Limits,
+    ) -> None:
+        self._transactions = transactions
+        self._gate = gate
+        self._uploads = uploads
+        self._master = master
+        self._store = store
+        self._part_size = part_size
+        self._limits = limits
+        self.largest = limits.largest
+
+    # Begin
+
+    def begin(self, account: UnlockedAccount, length: int | None, told: Told, *, partial: bool) -> Progress:
+        """Begin an upload of ``length`` bytes, or of a length told later; one of 0 bytes is complete at once.
+
+        Raises what would refuse it at its end: ``BadInput``, ``KeyChanged``, ``NotFound``, ``Forbidden``, ``TooLarge``,
+        ``QuotaExceeded``, ``TooManyUploads``.
+        """
+        self._check(account, told.wishes)
+        segment_key = new_secret()
+        kind = PARTIAL if partial else PLAIN
+
+        def work(session: Session) -> tuple[bytes, datetime]:
+            row = begin_upload(session, account.user_id, kind, length, account.upload_day, self._limits)
+            row.sealed_metadata = self._sealed(account, row.id, told)
+            return row.id, row.expires_at
+
+        upload_id, expires_at = self._transactions.writing(work, account.user_id)
+        token = self._token(account, upload_id, segment_key, length, kind, expires_at)
+        document_id = None
+        if length == 0 and not partial:
+            ticket = read_upload_token(self._master, token)
+            (part,) = self._put_empty(segment_key, upload_id)
+            received = Received((Segment(upload_id, segment_key, 0),), (part,), hashlib.sha256().digest())
+            document_id = self._complete(account, ticket, received, ())
+        return Progress(token, 0, length, expires_at, kind, told.metadata, document_id=document_id)
+
+    def _check(self, account: UnlockedAccount, wishes: Wishes) -> None:
+        if wishes.name is not None:
+            names.check_name(names.last_part(wishes.name))
+        names.check_path(wishes.path)
+        if wishes.document_id is not None:
+            self._uploads.may_replace(account, wishes.document_id)
+        self._uploads.resolve(account, wishes.recipients)
+
+    def _sealed(self, account: UnlockedAccount, upload_id: bytes, told: Told) -> bytes:
+        body = items([told.metadata.encode(), told.joins.encode()])
+        return seal_upload_metadata(account.upload_keys[0], body, upload=upload_id, user=account.user_id)
+
+    def _token(
+        self,
+        account: UnlockedAccount,
+        upload_id: bytes,
+        segment_key: bytes,
+        length: int | None,
+        kind: str,
+        expires_at: datetime,
+    ) -> str:
+        return issue_upload_token(
+            self._master, account.upload_keys[0], segment_key,
+            upload=upload_id, user=account.user_id, length=length, is_partial=kind == PARTIAL, is_final=kind == FINAL,
+            expires_at=expires_at,
+        )  # fmt: skip
+
+    def _put_empty(self, segment_key: bytes, segment: bytes) -> list[Part]:
+        with Pipeline(self._store, segment_key, segment, end=0) as pipeline:
+            pass
+        return pipeline.parts
+
+    # Recognise
+
+    def _ticket(self, user_id: bytes, token: str) -> UploadTicket:
+        """Open an upload's token; one that is edited or somebody else's is ``NotFound``, an old one ``Gone``."""
+        try:
+            ticket = read_upload_token(self._master, token)
+        except Unreadable:
+            raise NotFound from None
+        if ticket.user != user_id:
+            raise NotFound
+        if ticket.expires_at <= clock.now():
+            raise Gone
+        return ticket
+
+    def exists(self, token: str) -> bool:
+        """Tell whether a token is one of ours, whoever's: who is not logged in is then told to log in, and waits."""
+        try:
+            return read_upload_token(self._master, token).expires_at > clock.now()
+        except Unreadable:
+            return False
+
+    def _row(self, ticket: UploadTicket) -> Upload:
+        """Read the upload's row as a verified tuple; raises ``Gone`` where there is none (any more)."""
+        with self._transactions.reading(ticket.user) as session:
+            found = seals.verified_row(session, _ROW, Upload, parameters={"upload": ticket.upload})
+        if found is None:
+            raise Gone
+        row: Upload = seals.believed(found[0])
+        return row
+
+    def _held(self, segment: bytes) -> _Held:
+        """List what the store holds of a segment; raises ``Gone`` where the upload was ended."""
+        parts: list[Part] = []
+        lasts: list[str] = []
+        offset = 0
+        for info in self._store.list(f"{segment.hex()}/"):
+            place = info.name.split("/", 1)[1]
+            found = _PLACE.fullmatch(place)
+            if found is None:
+                raise Gone
+            if found[2]:
+                lasts.append(place)
+            elif int(found[1], 16) == offset:
+                length = plain_length(info.size)
+                parts.append(Part(segment, offset, length))
+                offset += length
+        return _Held(parts, lasts)
+
+    # Continue
+
+    def look(self, account: UnlockedAccount, token: str) -> Progress:
+        """Tell how far an upload has come, and what was said of it; the whole length only once it is a document."""
+        ticket = self._ticket(account.user_id, token)
+        row = self._row(ticket)
+        length = row.reserved_bytes
+        done = row.document_id is not None
+        offset = (length or 0) if done else self._held(ticket.upload).offset
+        told = self._told(account, row)
+        return Progress(
+            token, offset, length, row.expires_at, row.kind, told[0], told[1],
+            row.document_id if row.kind != PARTIAL else None,
+        )  # fmt: skip
+
+    def _told(self, account: UnlockedAccount, row: Upload) -> tuple[str, str]:
+        if row.sealed_metadata is None:
+            return "", ""
+        keys = account.upload_keys
+        opened = open_upload_metadata(keys, row.sealed_metadata, upload=row.id, user=row.user_id)
+        metadata, joins = split(opened)
+        return (metadata or b"").decode(), (joins or b"").decode()
+
+    def append(
+        self,
+        claims: TokenClaims,
+        token: str,
+        offset: int,
+        read: Read,
+        *,
+        announced: int | None,
+        declared: int | None = None,
+        checksum: Checksum | None = None,
+        unlock: Callable[[TokenClaims], UnlockedAccount],
+    ) -> Progress:
+        """Take a piece of an upload from ``offset`` on; what arrives is kept, also of a piece that breaks off.
+
+        ``announced`` is the piece's length, ``declared`` the upload's where it was deferred. Raises ``OffsetMismatch``,
+        ``Gone``, ``TooLarge``, ``BrokenOff``, ``ChecksumMismatch``; ``Locked`` where the piece completes a document and
+        its owner's session is over: all but the last part is kept then.
+        """
+        ticket = self._ticket(claims.user, token)
+        if ticket.is_final:
+            raise Forbidden("A joined upload takes no pieces.")
+        segment_key = self._segment_key(claims, ticket)
+        length = self._length(ticket, declared)
+        held = self._held(ticket.upload)
+        if offset != held.offset:
+            raise OffsetMismatch
+        room = (self.largest if length is None else length) - offset
+        if announced is not None and announced > room:
+            raise TooLarge(self.largest if length is None else length)
+        end = None if ticket.is_partial else length
+        whole = offset == 0 and announced is not None and announced == length and not ticket.is_partial
+        digest = hashlib.sha256() if whole else None
+        if checksum is not None:
+            read = self._checked(read, checksum, announced)
+        pieces = blocks(_bounded(read, room), self._part_size, announced)
+        parts = self._put(pieces, segment_key, ticket.upload, offset, end, digest.update if digest else None)
+        now = offset + sum(part.length for part in parts)
+        document_id = None
+        if end is not None and now == end:
+            received = Received(
+                (Segment(ticket.upload, segment_key, now),),
+                (*held.parts, *parts) or tuple(self._put_empty(segment_key, ticket.upload)),
+                digest.digest() if digest else None,
+            )
+            document_id = self._complete_unlocked(claims, unlock, ticket, received, held.lasts)
+        elif declared is not None:
+            self._note_length(ticket, declared)
+        if announced is not None and now < offset + announced:
+            raise BrokenOff(
+                "The upload broke off. What has arrived is kept; ask for the offset and go on from there."
+            )
+        return Progress(token, now, length, ticket.expires_at, document_id=document_id)
+
+    def _segment_key(self, claims: TokenClaims, ticket: UploadTicket) -> bytes:
+        try:
+            return open_segment_key(claims.upload_keys, ticket)
+        except Unreadable:
+            # His token is from another day than the upload: a fresh one has the key.
+            raise Locked from None
+
+    def _complete_unlocked(
+        self,
+        claims: TokenClaims,
+        unlock: Callable[[TokenClaims], UnlockedAccount],
+        ticket: UploadTicket,
+        received: Received,
+        lasts: Sequence[str],
+    ) -> bytes:
+        try:
+            return self._complete(unlock(claims), ticket, received, lasts)
+        except LoginRequired:
+            raise Locked from None
+
+    def _length(self, ticket: UploadTicket, declared: int | None) -> int | None:
+        """Return the upload's length where it is known: from its token, its row, or declared by this piece."""
+        known = ticket.length
+        if known is None:
+            known = self._row(ticket).reserved_bytes
+        if declared is None:
+            return known
+        if known is not None and declared != known:
+            raise BadInput("Upload-Length", "The length of this upload was told before, and is another one.")
+        if declared > self.largest:
+            raise TooLarge(self.largest)
+        return declared
+
+    def _checked(self, read: Read, checksum: Checksum, announced: int | None) -> Read:
+        """Hold a whole piece of at most one part in memory, and give it on only when its checksum fits."""
+        if announced is not None and announced > self._part_size:
+            raise TooLarge(self._part_size)
+        body = bytearray()
+        while piece := read(READ_BYTES):
+            body += piece
+            if len(body) > self._part_size:
+                raise TooLarge(self._part_size)
+        if announced is not None and len(body) < announced:
+            raise BrokenOff("The piece broke off before its checksum could be compared; send it again.")
+        found = hashlib.new(checksum.algorithm, body, usedforsecurity=False).digest()
+        if not compare_digest(found, checksum.digest):
+            raise ChecksumMismatch
+        return _given(body)
+
+    def _put(
+        self,
+        pieces: Iterator[memoryview],
+        segment_key: bytes,
+        segment: bytes,
+        offset: int,
+        end: int | None,
+        hash_update: Callable[[memoryview], None] | None,
+    ) -> list[Part]:
+        first = next(pieces, None)
+        if first is None:
+            return []
+        try:
+            with Pipeline(self._store, segment_key, segment, hash_update, offset=offset, end=end) as pipeline:
+                for block in chain([first], pieces):
+                    pipeline.put(block)
+        except Exists:
+            raise OffsetMismatch from None
+        return pipeline.parts
+
+    def _note_length(self, ticket: UploadTicket, length: int) -> None:
+        def work(session: Session) -> None:
+            row = session.get(Upload, ticket.upload, with_for_update=True)
+            if row is None:
+                raise Gone
+            if row.reserved_bytes is None:
+                row.reserved_bytes = length
+
+        self._transactions.writing(work, ticket.user)
+
+    # Complete
+
+    def _complete(
+        self, account: UnlockedAccount, ticket: UploadTicket, received: Received, lasts: Sequence[str]
+    ) -> bytes:
+        """Make a document of an upload whose content is durable; repeated, it answers the same document.
+
+        The last parts of others who raced for the end are ordered destroyed, or one's own where they have won.
+        """
+        last = received.parts[-1]
+        own = blob_name(last.segment, last.offset, last.suffix).split("/", 1)[1]
+
+        def work(session: Session) -> bytes:
+            row = session.get(Upload, ticket.upload, with_for_update=True)
+            if row is None:
+                raise Gone
+            if row.document_id is not None:
+                self._bury_lasts(session, ticket.upload, [own] if last.suffix else [])
+                return row.document_id
+            wishes = self._wishes(account, row)
+            made = self._make(session, account, received, wishes)
+            row.document_id, row.reserved_bytes = made, received.length
+            self._bury_lasts(session, ticket.upload, [name for name in lasts if name != own])
+            return made
+
+        return self._transactions.writing(work, account.user_id)
+
+    def _bury_lasts(self, session: Session, segment: bytes, lasts: Sequence[str]) -> None:
+        if lasts:
+            bury(session, {segment}, blobs=lasts)
+            self._transactions.record(Event("upload_raced", None, "upload", segment))
+
+    def _wishes(self, account: UnlockedAccount, row: Upload) -> Wishes:
+        return wishes_of(self._told(account, row)[0])
+
+    def _make(self, session: Session, account: UnlockedAccount, received: Received, wishes: Wishes) -> bytes:
+        shown = names.check_name(names.last_part(wishes.name)) if wishes.name is not None else None
+        draft = Draft(
+            received, shown, names.check_path(wishes.path), names.media_type(wishes.media_type, shown or "")
+        )
+        if wishes.document_id is not None:
+            return self._uploads.replace(session, account, draft, wishes.document_id)
+        readers = self._uploads.readers(session, account, unique(wishes.recipients))
+        return self._uploads.insert(session, account, draft, readers)
+
+    # Join
+
+    def join(self, account: UnlockedAccount, tokens: Sequence[str], told: Told) -> Progress:
+        """Make one document of partial uploads, in the order given, without a byte rewritten; repeated, the same one.
+
+        Raises ``NotFound``, ``Gone``, ``BadInput``; ``Conflict`` where one is not complete or joined already.
+        """
+        tickets = [self._ticket(account.user_id, token) for token in tokens]
+        if not all(ticket.is_partial for ticket in tickets):
+            raise BadInput("Upload-Concat", "Only partial uploads can be joined.")
+        if len({ticket.upload for ticket in tickets}) != len(tickets) or len(tickets) > MOST_JOINED:
+            raise BadInput("Upload-Concat", f"Name each partial upload once, at most {MOST_JOINED} of them.")
+        self._check(account, told.wishes)
+        segments, parts = self._joined(account, tickets)
+        received = Received(tuple(segments), tuple(parts), None)
+        if received.length > self.largest:
+            raise TooLarge(self.largest)
+
+        def work(session: Session) -> _Final:
+            rows = [
+                session.get(Upload, upload, with_for_update=True)
+                for upload in sorted(t.upload for t in tickets)
+            ]
+            present = [row for row in rows if row is not None]
+            if len(present) < len(rows):
+                raise Gone
+            before = self._joined_before(session, present)
+            if before is not None:
+                return before
+            made = self._make(session, account, received, told.wishes)
+            final = Upload(
+                id=new_id(), user_id=account.user_id, kind=FINAL, reserved_bytes=received.length,
+                sealed_metadata=None, document_id=made, joined_id=None,
+                created_at=clock.now(), expires_at=min(row.expires_at for row in present),
+            )  # fmt: skip
+            final.sealed_metadata = self._sealed(account, final.id, told)
+            session.add(final)
+            for row in present:
+                row.document_id, row.joined_id = made, final.id
+            return _Final(final.id, made, final.expires_at)
+
+        final = self._transactions.writing(work, account.user_id)
+        token = self._token(account, final.id, new_secret(), None, FINAL, final.expires_at)
+        return Progress(
+            token,
+            received.length,
+            received.length,
+            final.expires_at,
+            FINAL,
+            told.metadata,
+            told.joins,
+            final.document_id,
+        )
+
+    def _joined(
+        self, account: UnlockedAccount, tickets: Sequence[UploadTicket]
+    ) -> tuple[list[Segment], list[Part]]:
+        """Gather segments and parts of partial uploads that are complete; empty ones only where all are."""
+        segments, parts = [], []
+        for ticket in tickets:
+            length = self._length(ticket, None)
+            held = self._held(ticket.upload)
+            if length is None or held.offset != length:
+                raise Conflict("One of the partial uploads is not complete. Finish it first.")
+            if length:
+                key = open_segment_key(account.upload_keys, ticket)
+                segments.append(Segment(ticket.upload, key, length))
+                parts += held.parts
+        if not segments:
+            key = open_segment_key(account.upload_keys, tickets[0])
+            segments.append(Segment(tickets[0].upload, key, 0))
+            parts += self._put_empty(key, tickets[0].upload)
+        return segments, parts
+
+    def _joined_before(self, session: Session, rows: Sequence[Upload]) -> _Final | None:
+        """Return the final upload that joined exactly these; raises ``Conflict`` where some are joined otherwise."""
+        finals = {row.joined_id for row in rows}
+        if finals == {None}:
+            return None
+        joined = finals.pop() if len(finals) == 1 else None
+        found = session.get(Upload, joined) if joined is not None else None
+        if found is None:
+            raise Conflict("A partial upload was joined into another document before.")
+        return _Final(found.id, found.document_id, found.expires_at)
+
+    # End
+
+    def end(self, account: UnlockedAccount, token: str) -> None:
+        """End an upload: what has come of it is destroyed. One that became a document raises ``Conflict``."""
+        ticket = self._ticket(account.user_id, token)
+
+        def work(session: Session) -> None:
+            row = session.get(Upload, ticket.upload, with_for_update=True)
+            if row is None:
+                raise Gone
+            if row.document_id is not None:
+                raise Conflict("This upload is a document already. Delete the document instead.")
+            # Pieces that are still under way may come until the token has expired; the order outlives them.
+            bury(session, {ticket.upload}, row.expires_at)
+            session.delete(row)
+            self._transactions.record(Event("upload_end", account.user_id, "upload", ticket.upload))
+
+        self._transactions.writing(work, account.user_id)
+        with suppress(Exists):
+            self._store.put_new(f"{ticket.upload.hex()}/{ENDED}", b"")
+        doomed = [info.name for info in self._store.list(f"{ticket.upload.hex()}/")]
+        self._store.delete(name for name in doomed if not name.endswith(f"/{ENDED}"))
+
+
+def _bounded(read: Read, room: int) -> Read:
+    """Give at most ``room`` bytes and one more: what is more is refused, never cut off silently."""
+    left = room
+
+    def bounded(size: int) -> bytes | memoryview:
+        nonlocal left
+        piece = read(size)
+        left -= len(piece)
+        if left < 0:
+            raise TooLarge(room)
+        return piece
+
+    return bounded
+
+
+def _given(body: bytearray) -> Read:
+    """Give a body that is in memory as ``read(n)``."""
+    rest = memoryview(body)
+
+    def read(size: int) -> memoryview:
+        nonlocal rest
+        piece, rest = rest[:size], rest[size:]
+        return piece
+
+    return read
+
+
+def wishes_of(header: str) -> Wishes:
+    """Read tus metadata: pairs of a key and base64, separated by commas. Raises ``BadInput``.
+
+    Keys that ask for nothing here are kept for the client and passed over.
+    """
+    words: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for part in header.split(","))):
+        key, _, value = pair.partition(" ")
+        if key in words:
+            raise BadInput("Upload-Metadata", "A key of the metadata stands twice.")
+        try:
+            words[key] = b64decode(value.strip(), validate=True).decode()
+        except ValueError:
+            raise BadInput(
+                "Upload-Metadata", "The metadata are pairs of a key and base64 of UTF-8."
+            ) from None
+    return Wishes(
+        words.get("filename", words.get("name")) or None,
+        words.get("filetype") or None,
+        tuple(folder for folder in words.get("path", "").split("/") if folder),
+        tuple(words.get("recipients", "").replace(",", " ").split()),
+        _document(words.get("document", "")),
+    )
+
+
+def _document(text: str) -> bytes | None:
+    if not text:
+        return None
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) != 16:
+        raise BadInput("document", "An id has 32 hexadecimal digits.")
+    return found
