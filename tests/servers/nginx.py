@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import ssl
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,7 +18,9 @@ from cryptography.x509.oid import NameOID
 
 from tests.servers.processes import LOOPBACK, ServerProcess, free_ports
 
-SETTINGS = Path(__file__).resolve().parent.parent.parent / "ops" / "nginx.conf"
+OPS = Path(__file__).resolve().parent.parent.parent / "ops"
+SETTINGS = OPS / "nginx.conf"
+COMPOSED = OPS / "compose" / "nginx.conf"
 NAME = "vault.example.org"
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
@@ -68,49 +69,72 @@ def find_nginx() -> Path | None:
 
 
 def adapted(folder: Path, port: int, plain_port: int, vault_port: int) -> str:
-    """Return ``ops/nginx.conf`` with other addresses, certificate and logs; raises when a line is not there."""
-    text = SETTINGS.read_text(encoding="utf-8")
-    for line, replacement in {
-        "server 127.0.0.1:8000;": f"server {LOOPBACK}:{vault_port};",
-        "    listen 80;\n    listen [::]:80;\n": f"    listen {LOOPBACK}:{plain_port};\n",
-        "    listen 443 ssl http2;\n    listen [::]:443 ssl http2;\n": f"    listen {LOOPBACK}:{port} ssl http2;\n",
-        "/etc/ssl/docvault/fullchain.pem": f"{folder}/certificate.pem",
-        "/etc/ssl/docvault/privkey.pem": f"{folder}/key.pem",
-        "/var/log/nginx/": f"{folder}/",
-    }.items():
+    """Return ``ops/nginx.conf`` with other addresses, certificate and logs, inside of what Debian puts around it.
+
+    There logs are on, and one tells whole request lines.
+    """
+    own = replaced(
+        SETTINGS.read_text(encoding="utf-8"),
+        {
+            "server 127.0.0.1:8000;": f"server {LOOPBACK}:{vault_port};",
+            "    listen 80;\n    listen [::]:80;\n": f"    listen {LOOPBACK}:{plain_port};\n",
+            "    listen 443 ssl http2;\n    listen [::]:443 ssl http2;\n": f"    listen {LOOPBACK}:{port} ssl http2;\n",
+            "/etc/ssl/docvault/fullchain.pem": f"{folder}/certificate.pem",
+            "/etc/ssl/docvault/privkey.pem": f"{folder}/certificate.key",
+            "/var/log/nginx/": f"{folder}/",
+        },
+    )
+    places = "\n".join(f"{name}_temp_path {folder}/{name};" for name in TEMPORARY)
+    return f"""
+worker_processes 2;
+pid {folder}/nginx.pid;
+error_log {folder}/main-error.log;
+events {{}}
+http {{
+access_log {folder}/main-access.log;
+{places}
+{own}
+}}
+"""
+
+
+def adapted_for_compose(folder: Path, port: int, plain_port: int, vault_ports: Sequence[int]) -> str:
+    """Return ``ops/compose/nginx.conf`` for two vaults on loopback; nginx before 1.25 spells http2 otherwise."""
+    first, second = vault_ports
+    return replaced(
+        COMPOSED.read_text(encoding="utf-8"),
+        {
+            "server app1:8000;": f"server {LOOPBACK}:{first};",
+            "server app2:8000;": f"server {LOOPBACK}:{second};",
+            "listen 8080;": f"listen {LOOPBACK}:{plain_port};",
+            "listen 8443 ssl;\n        http2 on;": f"listen {LOOPBACK}:{port} ssl http2;",
+            "/run/secrets/": f"{folder}/",
+            "/dev/stdout": f"{folder}/access.log",
+            "/dev/stderr": f"{folder}/error.log",
+            "/tmp/": f"{folder}/",
+        },
+    )
+
+
+def replaced(text: str, lines: Mapping[str, str]) -> str:
+    """Return the text with each piece replaced; raises when one is not there."""
+    for line, replacement in lines.items():
         if line not in text:
-            raise LookupError(f"ops/nginx.conf has no {line!r}")
+            raise LookupError(f"the settings have no {line!r}")
         text = text.replace(line, replacement)
     return text
 
 
-def start_nginx(
-    binary: Path, folder: Path, vault_port: int, change: Callable[[str], str] = str
-) -> NginxServer:
-    """Start nginx, well under a second; ``change`` may spoil the settings, to see what they are good for."""
+def start_nginx(binary: Path, folder: Path, settings: Callable[[Path, int, int], str]) -> NginxServer:
+    """Start nginx, well under a second, with what ``settings(folder, port, plain_port)`` says."""
     folder.mkdir()
     _make_certificate(folder)
     port, plain_port = free_ports(2)
-    (folder / "docvault.conf").write_text(change(adapted(folder, port, plain_port, vault_port)))
     for name in TEMPORARY:
         (folder / name).mkdir()
-    places = "\n".join(f"    {name}_temp_path {folder}/{name};" for name in TEMPORARY)
+    # Started by root it would hand its folders to another user, whom the tests' folder is closed to.
     as_whom = "user root;\n" if os.geteuid() == 0 else ""
-    # What surrounds the file in /etc/nginx/nginx.conf: its logs are on, and one tells whole request lines.
-    (folder / "nginx.conf").write_text(
-        f"""
-{as_whom}worker_processes 2;
-pid {folder}/nginx.pid;
-error_log {folder}/main-error.log;
-daemon off;
-events {{}}
-http {{
-    access_log {folder}/main-access.log;
-{places}
-    include {folder}/docvault.conf;
-}}
-"""
-    )
+    (folder / "nginx.conf").write_text(as_whom + "daemon off;\n" + settings(folder, port, plain_port))
     command: list[str | Path] = [
         binary,
         "-p",
@@ -120,12 +144,9 @@ http {{
         "-e",
         folder / "start.log",
     ]
-    subprocess.run([*command, "-t"], check=True, capture_output=True)
-    (folder / "start.log").unlink(missing_ok=True)
-    server = NginxServer(
-        folder, port, plain_port, ServerProcess(command, folder / "output.log", folder=folder)
-    )
-    server.process.wait_until(lambda: _answers(server))
+    process = ServerProcess(command, folder / "output.log", folder=folder)
+    server = NginxServer(folder, port, plain_port, process)
+    process.wait_until(lambda: _answers(server))
     return server
 
 
@@ -157,7 +178,7 @@ def _make_certificate(folder: Path) -> None:
         .sign(key, hashes.SHA256())
     )
     (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
+    (folder / "certificate.key").write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
