@@ -104,6 +104,7 @@ def adapted_for_compose(folder: Path, port: int, plain_port: int, vault_ports: S
     return replaced(
         COMPOSED.read_text(encoding="utf-8"),
         {
+            "/tmp/": f"{folder}/",
             "server app1:8000;": f"server {LOOPBACK}:{first};",
             "server app2:8000;": f"server {LOOPBACK}:{second};",
             "listen 8080;": f"listen {LOOPBACK}:{plain_port};",
@@ -111,7 +112,6 @@ def adapted_for_compose(folder: Path, port: int, plain_port: int, vault_ports: S
             "/run/secrets/": f"{folder}/",
             "/dev/stdout": f"{folder}/access.log",
             "/dev/stderr": f"{folder}/error.log",
-            "/tmp/": f"{folder}/",
         },
     )
 
