@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -26,6 +27,15 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encod
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 APPS, VOLUMES = ("app1", "app2"), ("volume1", "volume2", "volume3", "volume4")
 STORE = ("master", *VOLUMES, "filer", "s3")
+PORTS = {
+    "master": 9333,
+    "volume1": 8080,
+    "volume2": 8080,
+    "volume3": 8080,
+    "volume4": 8080,
+    "filer": 18888,
+    "s3": 8333,
+}
 
 
 @pytest.fixture(params=SERVICES)
@@ -229,6 +239,12 @@ def make_filer_database(postgresql: PostgresServer, secrets: Path) -> None:
     settings.write_text(text.replace("port = 5432", f"port = {port}"))
 
 
+def listens(address: str, port: int) -> bool:
+    with suppress(OSError), socket.create_connection((address, port), timeout=1):
+        return True
+    return False
+
+
 @contextmanager
 def running_store(addresses: Addresses, weed: Path, folder: Path, secrets: Path) -> Iterator[None]:
     """Run every program of the store with the command that compose.yaml gives it, then make the bucket."""
@@ -243,28 +259,14 @@ def running_store(addresses: Addresses, weed: Path, folder: Path, secrets: Path)
             keyless = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
             process = ServerProcess([weed, *words], folder / f"{name}.log", environment=keyless, folder=own)
             ending.callback(process.kill)
-        shell = (
-            SERVICES["bucket"]["entrypoint"][-1]
-            .removeprefix("exec /usr/bin/weed ")
-            .partition(" <")[0]
-            .split()
-        )
-        words = addresses.in_words(shell, "s3", store=folder, secrets=secrets)
+        script = (ROOT / "ops" / "compose" / "bucket").read_text(encoding="utf-8")
+        words = [part.replace("/usr/bin/weed", str(weed)) for part in re.split(r"(\s+)", script)]
+        command = "".join(addresses.in_words(words, "s3", store=folder, secrets=secrets))
 
-        def made() -> bool:
-            """Run the bucket's commands; the shell waits for ever while the filer is not there."""
-            with (
-                (ROOT / "ops" / "compose" / "bucket").open() as commands,
-                suppress(subprocess.TimeoutExpired),
-            ):
-                done = subprocess.run(
-                    [weed, *words], stdin=commands, capture_output=True, timeout=10, check=False
-                )
-                return done.returncode == 0 and b'"fsync":  true' in done.stdout
-            return False
-
-        process.wait_until(made)
-        assert made(), "compose runs the commands again at each start"
+        process.wait_until(lambda: all(listens(addresses.of[name], port) for name, port in PORTS.items()))
+        for _ in ("the first start", "each later one"):
+            done = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
+            assert b'"fsync":  true' in done.stdout
         yield
 
 
