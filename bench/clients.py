@@ -42,6 +42,37 @@ def send_form(url: str, file: Path, token: str) -> tuple[float, bytes]:
     return curl(url, "-F", f"file=@{file}", token=token, status=201)
 
 
+TUS = {"Tus-Resumable": "1.0.0"}
+
+
+def begin_upload(server: Server, token: str, **headers: str) -> tuple[str, str]:
+    """Begin or join a resumable upload; return its address and, where it is complete already, the document's id."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection = http.client.HTTPConnection(HOST, server.port, timeout=120)
+    try:
+        connection.request(
+            "POST", "/api/v1/uploads", headers=TUS | named | {"Authorization": f"Bearer {token}"}
+        )
+        answer = connection.getresponse()
+        if answer.status != 201:
+            raise Failed(f"POST uploads: {answer.status} {answer.read()[:300]!r}")
+        return server.url + answer.headers["Location"], answer.headers.get("X-Vault-Document", "")
+    finally:
+        connection.close()
+
+
+def send_piece(url: str, file: Path, token: str) -> float:
+    """PATCH a whole file to a fresh upload in one piece."""
+    words = [word for name, value in TUS.items() for word in ("-H", f"{name}: {value}")]
+    words += ["-H", "Upload-Offset: 0", "-H", "Content-Type: application/offset+octet-stream"]
+    return curl(url, "-X", "PATCH", "-T", str(file), *words, token=token, status=204)[0]
+
+
+def put_file(url: str, file: Path) -> float:
+    """PUT a file, as WebDAV and nginx take it."""
+    return curl(url, "-T", str(file), status=201)[0]
+
+
 def fetch(url: str, token: str = "") -> float:
     """GET a file and throw it away."""
     return curl(url, "-o", "/dev/null", token=token, status=200)[0]

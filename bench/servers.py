@@ -65,7 +65,7 @@ def _status(pid: int, field: str) -> int:
     raise LookupError(field)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -73,9 +73,10 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _running(
+def running(
     command: list[str], port: int, ready: str, log: Path, environment: Mapping[str, str]
 ) -> Iterator[Server]:
+    """Run a server until the block ends; it is there when anything answers at ``ready``."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -109,16 +110,16 @@ def _wait_until_it_answers(server: Server, path: str) -> None:
 def plain_server(folder: Path) -> Iterator[Server]:
     """Run the plain Flask application on files in ``folder``."""
     folder.mkdir(exist_ok=True)
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "bench.plain", str(port), str(folder), str(WORKERS), str(THREADS)]
-    with _running(command, port, "/none", folder.parent / "plain.log", ALLOCATOR) as server:
+    with running(command, port, "/none", folder.parent / "plain.log", ALLOCATOR) as server:
         yield server
 
 
 @contextmanager
 def vault_server(environment: Mapping[str, str], log: Path) -> Iterator[Server]:
     """Run `docvault serve`, as an operator does."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "vault.cli", "serve", "--port", str(port), "--workers", str(WORKERS)]
-    with _running(command, port, "/healthz", log, environment) as server:
+    with running(command, port, "/healthz", log, environment) as server:
         yield server

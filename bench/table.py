@@ -63,8 +63,13 @@ HEAD = ("what", "measured", "plain", "ratio", "must", "aim", "reached")
 
 def as_text(rows: Sequence[Row]) -> str:
     """A table in plain text; notes stand below."""
-    lines = [HEAD, *[_cells(row) for row in rows]]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
+    notes = [f"{row.what}: {row.note}" for row in rows if row.note]
+    return "\n".join([columns([HEAD, *[_cells(row) for row in rows]]), *notes])
+
+
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """Set lines of cells in columns, the first line as their head."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = []
     for number, line in enumerate(lines):
         first, *rest = (cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(
@@ -72,7 +77,6 @@ def as_text(rows: Sequence[Row]) -> str:
         text.append("  ".join((first, *rest)).rstrip())
         if number == 0:
             text.append("  ".join("-" * width for width in widths))
-    text += [f"{row.what}: {row.note}" for row in rows if row.note]
     return "\n".join(text)
 
 

@@ -8,7 +8,7 @@ row names; cut off after it, the document is there.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -58,6 +58,9 @@ WHOLE = "whole"
 """The kind of an upload that comes in one request, a form's file or a raw body; it is not counted as open."""
 
 Read = Callable[[int], bytes | memoryview]
+
+PUTS_UNDER_WAY = 2
+"""A disk, or a store across a network, is busy with one part while the next is written out."""
 
 READ_BYTES = 2**20
 """Smaller reads make gunicorn copy what it has read ahead again and again."""
@@ -481,11 +484,11 @@ def begin_upload(
 
 
 class Pipeline:
-    """Seal and put the parts of one segment while the next is received; at most one is on its way.
+    """Seal and put the parts of one segment while the next is received: one is sealed, two are on their way out.
 
     When ``put`` returns, every block before the one given is done with, and its buffer may be filled anew. The hash
     of the plaintext, where one is made, runs in a thread of its own: it costs more than all the rest. A failed put
-    surfaces at the next one, or at the end. A part that ends at ``end`` gets a suffix to its name: two writers may
+    surfaces at a later one, or at the end. A part that ends at ``end`` gets a suffix to its name: two writers may
     race for the last part of an upload, and its document says which of them it is.
     """
 
@@ -504,7 +507,9 @@ class Pipeline:
         self._segment = segment
         self._hash_update = hash_update
         self._threads: ThreadPoolExecutor | None = None
-        self._under_way: list[Future[None]] = []
+        self._sealing: Future[Future[None]] | None = None
+        self._hashing: Future[None] | None = None
+        self._puts: deque[Future[None]] = deque()
         self.parts: list[Part] = []
         self._offset = offset
         self._end = end
@@ -519,16 +524,16 @@ class Pipeline:
             if self._first is None:
                 self._first = block
                 return
-            self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="upload")
+            self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="upload")
             self._start(self._threads, self._first)
             self._first = None
         self._start(self._threads, block)
 
     def _start(self, threads: ThreadPoolExecutor, block: memoryview) -> None:
-        self._wait()
-        self._under_way = [threads.submit(self._seal_and_put, block, self._take(block))]
+        self._wait(PUTS_UNDER_WAY - 1)
+        self._sealing = threads.submit(self._seal, threads, block, self._take(block))
         if self._hash_update is not None:
-            self._under_way.append(threads.submit(self._hash_update, block))
+            self._hashing = threads.submit(self._hash_update, block)
 
     def _take(self, block: memoryview) -> Part:
         start, self._offset = self._offset, self._offset + len(block)
@@ -536,22 +541,31 @@ class Pipeline:
         self.parts.append(part)
         return part
 
-    def _seal_and_put(self, block: memoryview, part: Part) -> None:
-        blob = seal_part(self._key, block, segment=part.segment, offset=part.offset, suffix=part.suffix)
-        put_once(self._store, blob_name(part.segment, part.offset, part.suffix), blob)
+    def _seal(self, threads: ThreadPoolExecutor, block: memoryview, part: Part) -> Future[None]:
+        return threads.submit(put_once, self._store, *self._sealed(block, part))
 
-    def _wait(self) -> None:
-        waiting, self._under_way = self._under_way, []
-        for future in waiting:
-            future.result()
+    def _sealed(self, block: memoryview, part: Part) -> tuple[str, memoryview]:
+        blob = seal_part(self._key, block, segment=part.segment, offset=part.offset, suffix=part.suffix)
+        return blob_name(part.segment, part.offset, part.suffix), blob
+
+    def _wait(self, under_way: int) -> None:
+        """Wait until the block before is sealed and hashed, and at most so many puts are on their way."""
+        sealing, self._sealing = self._sealing, None
+        hashing, self._hashing = self._hashing, None
+        if sealing is not None:
+            self._puts.append(sealing.result())
+        if hashing is not None:
+            hashing.result()
+        while len(self._puts) > under_way:
+            self._puts.popleft().result()
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
             if kind is None:
-                self._wait()
+                self._wait(0)
                 if self._threads is None:
                     block = self._first if self._first is not None else memoryview(b"")
-                    self._seal_and_put(block, self._take(block))
+                    put_once(self._store, *self._sealed(block, self._take(block)))
                     if self._hash_update is not None:
                         self._hash_update(block)
         finally:
