@@ -215,7 +215,7 @@ def made_whole(story: Story, pool: Pool, node: Node, bucket: str, read_all: Call
     began = time.monotonic()
     while time.monotonic() - began < PATIENCE:
         read_all()
-        if wait_until(lambda: pool.has_its_share(node, bucket), seconds=5):
+        if wait_until(lambda: pool.has_its_share(node, bucket), seconds=2):
             break
     story.held["healed"] = pool.held(node, bucket)
     story.say(
