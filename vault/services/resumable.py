@@ -73,7 +73,8 @@ from vault.storage.protocol import BlobStore
 
 PLAIN, PARTIAL, FINAL = "plain", "partial", "final"
 ENDED = "ended"
-MOST_JOINED = 64
+MOST_JOINED = 20
+"""Each is an address of some 330 characters, and all of them stand in one header of at most 8 KiB."""
 CHECKSUMS = {"sha1": 20, "sha256": 32}
 
 _ROW = select(*seals.columns(Upload)).where(Upload.id == bindparam("upload"))
