@@ -23,6 +23,7 @@ from vault.crypto.manifests import Manifest, Part, Segment, encode_parts, parts_
 from vault.crypto.parts import TRAILER, blob_name, blob_size, seal_part
 from vault.crypto.randomness import new_id, new_secret
 from vault.errors import BadInput, BrokenOff, Exists, KeyChanged, LoginRequired, TooLarge, VaultError
+from vault.failpoints import reach
 from vault.models import (
     Document,
     DocumentVersion,
@@ -456,7 +457,9 @@ class _Pipeline:
 
     def _seal_and_put(self, block: memoryview, offset: int) -> None:
         blob = seal_part(self._key, block, segment=self._segment, offset=offset)
+        reach("upload.before_put")
         put_once(self._store, blob_name(self._segment, offset), blob)
+        reach("upload.after_put")
 
     def _wait(self) -> None:
         waiting, self._under_way = self._under_way, []
