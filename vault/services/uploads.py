@@ -33,6 +33,7 @@ from vault.errors import (
     TooManyUploads,
     VaultError,
 )
+from vault.failpoints import reach
 from vault.models import (
     Document,
     DocumentVersion,
@@ -542,7 +543,12 @@ class Pipeline:
         return part
 
     def _seal(self, threads: ThreadPoolExecutor, block: memoryview, part: Part) -> Future[None]:
-        return threads.submit(put_once, self._store, *self._sealed(block, part))
+        return threads.submit(self._put, *self._sealed(block, part))
+
+    def _put(self, name: str, blob: memoryview) -> None:
+        reach("upload.before_put")
+        put_once(self._store, name, blob)
+        reach("upload.after_put")
 
     def _sealed(self, block: memoryview, part: Part) -> tuple[str, memoryview]:
         blob = seal_part(self._key, block, segment=part.segment, offset=part.offset, suffix=part.suffix)
@@ -565,7 +571,7 @@ class Pipeline:
                 self._wait(0)
                 if self._threads is None:
                     block = self._first if self._first is not None else memoryview(b"")
-                    put_once(self._store, *self._sealed(block, self._take(block)))
+                    self._put(*self._sealed(block, self._take(block)))
                     if self._hash_update is not None:
                         self._hash_update(block)
         finally:
