@@ -33,6 +33,7 @@ from vault.errors import (
     TooManyUploads,
     VaultError,
 )
+from vault.failpoints import reach
 from vault.models import (
     Document,
     DocumentVersion,
@@ -590,11 +591,16 @@ class Pipeline:
         self._offset += part.length
         name = blob_name(part.segment, part.offset, part.suffix)
         if self._threads is None and len(self.parts) == 1 and self._is_over(part):
-            put_once(self._store, name, blob)
+            self._put(name, blob)
             return
         while len(self._puts) >= PUTS_UNDER_WAY:
             self._puts.popleft().result()
-        self._puts.append(self._pool().submit(put_once, self._store, name, blob))
+        self._puts.append(self._pool().submit(self._put, name, blob))
+
+    def _put(self, name: str, blob: memoryview) -> None:
+        reach("upload.before_put")
+        put_once(self._store, name, blob)
+        reach("upload.after_put")
 
     def _is_over(self, part: Part) -> bool:
         """Tell whether nothing can come after a part: it is short, or all that was announced."""

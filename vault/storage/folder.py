@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from vault.errors import Exists, Misconfigured, Missing, StorageError, StoreFull, StoreUnavailable
+from vault.failpoints import reach
 from vault.storage.protocol import Blob, BlobInfo, check_name, check_prefix
 
 __all__ = ["FolderStore"]
@@ -83,6 +84,7 @@ class FolderStore:
         with self._translated():
             try:
                 self._write(unfinished, data)
+                reach("folder.before_link")
                 self._link(unfinished, path)
             finally:
                 with suppress(FileNotFoundError):
@@ -197,6 +199,7 @@ class FolderStore:
                 os.mkdir(path.parent, 0o700)
             try:
                 os.link(unfinished, path)
+                reach("folder.after_link")
                 break
             except FileExistsError:
                 exists = True
