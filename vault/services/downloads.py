@@ -10,24 +10,24 @@ within one part. A new version ends nothing for who may read that one: he finish
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
-from sqlalchemy import and_, bindparam, select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from vault.crypto.manifests import Manifest
 from vault.errors import Busy, Conflict, Missing, NotFound, StorageError, Unreadable
-from vault.models import Document, PartList, SharedKeyRegistry, User
-from vault.services import clock, seals
+from vault.models import PartList
+from vault.services import seals
 from vault.services.access import Gate, Held, Need, OpenVersion
 from vault.services.ahead import read_ahead
 from vault.services.audit import Event
 from vault.services.content import Content, Placed, Sealed, place
+from vault.services.rights import Right
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
 from vault.storage.protocol import BlobStore
@@ -35,22 +35,9 @@ from vault.storage.protocol import BlobStore
 log = structlog.get_logger("vault.downloads")
 
 _PARTS = select(*seals.columns(PartList)).where(PartList.id == bindparam("version"))
-_RIGHT = (
-    select(*seals.columns(User, Document, SharedKeyRegistry))
-    .select_from(User)
-    .outerjoin(Document, Document.id == bindparam("document"))
-    .outerjoin(
-        SharedKeyRegistry,
-        and_(SharedKeyRegistry.version_id == Document.version_id, SharedKeyRegistry.reader_id == User.id),
-    )
-    .where(User.id == bindparam("reader"))
-)
-"""Who reads, what, and his grant on its current version, whichever version is being sent."""
 
-AHEAD = 8
-"""Pieces of 256 KiB that are fetched ahead from a store that is far: they bridge the request for the next part."""
-BUSY_PAUSES = (1, 2, 4)
-"""Seconds between looks at a database that is away: it may be starting again."""
+AHEAD = 4
+"""Pieces of 512 KiB that are fetched ahead from a store that is far: they bridge the request for the next part."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +65,7 @@ class Opened:
     _account: UnlockedAccount = field(repr=False)
 
     def stream(self, start: int, stop: int) -> Iterator[bytes]:
-        """Give the plaintext from ``start`` to before ``stop``, in pieces of at most 256 KiB.
+        """Give the plaintext from ``start`` to before ``stop``, in pieces of at most 512 KiB.
 
         What can be checked in advance has been checked when this returns; raises ``Unreadable``, ``StorageError``, or
         ``NotFound`` where the right to the document ended meanwhile.
@@ -173,18 +160,19 @@ class Downloads:
         self, account: UnlockedAccount, document_id: bytes, pieces: Iterator[Sealed], first: bytes = b""
     ) -> Generator[bytes]:
         """Open pieces of one document as they come, after the first; whatever cuts them short is audited."""
+        right = Right(self._transactions, account, document_id)
         try:
             if first:
                 yield first
             for sealed in pieces:
                 if sealed.begins_part:
-                    self._look_again(account, document_id)
+                    self._look_again(account, document_id, right)
                 yield sealed.open()
         except GeneratorExit:
             self._record_cut(account, document_id, "aborted")
             raise
         except StorageError as error:
-            self._look_again(account, document_id)
+            self._look_again(account, document_id, right)
             self._record_damage(account, document_id, type(error).__name__)
             raise
         except Unreadable as error:
@@ -201,42 +189,17 @@ class Downloads:
             self._transactions.record_unreadable(unreadable, account.user_id, about)
             raise
         except Missing as missing:
-            self._look_again(account, document_id)
+            self._look_again(account, document_id, Right(self._transactions, account, document_id))
             lost = Unreadable("blob:missing")
             self._transactions.record_unreadable(lost, account.user_id, about)
             raise lost from missing
 
-    def _look_again(self, account: UnlockedAccount, document_id: bytes) -> None:
-        """Look whether the account may still read the document; raises ``NotFound`` when not, and notes why."""
-        for pause in (*BUSY_PAUSES, None):
-            try:
-                why = self._why_not(account, document_id)
-                break
-            except Busy:
-                if pause is None:
-                    raise
-                time.sleep(pause)
+    def _look_again(self, account: UnlockedAccount, document_id: bytes, right: Right) -> None:
+        """Raise ``NotFound`` where the account may not read the document any more, and note why."""
+        why = right.why_not()
         if why is not None:
             self._record_cut(account, document_id, why)
             raise NotFound
-
-    def _why_not(self, account: UnlockedAccount, document_id: bytes) -> str | None:
-        """Say why the account may not read the document any more, or ``None`` where it may: from verified rows."""
-        with self._transactions.reading(account.user_id, ("document", document_id)) as session:
-            found = seals.verified_row(
-                session, _RIGHT, User, Document, SharedKeyRegistry,
-                parameters={"document": document_id, "reader": account.user_id},
-            )  # fmt: skip
-            user, document, grant = map(seals.believed, found or (None, None, None))
-        if user is None or user.state != "active":
-            return "disabled"
-        if document is None:
-            return "deleted"
-        if grant is None or grant.document_id != document_id or grant.epoch != document.epoch:
-            return "revoked"
-        if grant.expires_at is not None and grant.expires_at <= clock.now():
-            return "expired"
-        return None
 
     def _record_cut(self, account: UnlockedAccount, document_id: bytes, why: str) -> None:
         event = Event("download_cut", account.user_id, "document", document_id, succeeded=False, detail=why)
