@@ -1,60 +1,45 @@
-"""Read ahead: a thread takes from an iterator while the caller is busy with what it took before."""
+"""One ahead: make the next of a series in a thread while the caller is busy with the present one."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Generator, Iterator
-from queue import SimpleQueue
-from typing import Generic, TypeVar
-
-T = TypeVar("T")
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
 
-class _Over(Generic[T]):
-    """The end of what is read ahead, with the error that was met there."""
-
-    def __init__(self, error: BaseException | None = None) -> None:
-        self.error = error
+class Closable(Protocol):
+    def close(self) -> None: ...
 
 
-def read_ahead(source: Iterator[T], depth: int) -> Generator[T]:
-    """Give what ``source`` gives, taken in a thread that is at most ``depth`` items ahead.
+C = TypeVar("C", bound=Closable)
 
-    An error of the source is raised here, in its place. The thread starts with the first item that is asked for and
-    ends with the source, or soon after this generator is closed: nobody waits for a store that hangs. It is a daemon,
-    so that a process can end meanwhile.
+
+def one_ahead(makers: Iterable[Callable[[], C]]) -> Generator[C]:
+    """Call each of ``makers`` and give what it made, for the caller to close; the next is called meanwhile.
+
+    The first is called by the caller's own thread, so a series of one takes no other. What a maker raises is raised
+    in its place. When this generator is closed, nobody waits for a maker that hangs: what it makes is closed then.
     """
-    ready: SimpleQueue[T | _Over[T]] = SimpleQueue()
-    room, closed = threading.Semaphore(depth), threading.Event()
-    arguments = (source, ready, room, closed)
-    threading.Thread(target=_take, args=arguments, name="read-ahead", daemon=True).start()
+    waiting = iter(makers)
+    threads: ThreadPoolExecutor | None = None
+    coming: Future[C] | None = None
     try:
-        while not isinstance(item := ready.get(), _Over):
-            yield item
-            room.release()
-        if item.error is not None:
-            raise item.error
+        make = next(waiting, None)
+        made = make() if make is not None else None
+        while made is not None:
+            make = next(waiting, None)
+            if make is not None:
+                threads = threads or ThreadPoolExecutor(max_workers=1, thread_name_prefix="ahead")
+                coming = threads.submit(make)
+            yield made
+            made, coming = coming.result() if coming is not None else None, None
     finally:
-        closed.set()
-        room.release()
+        if coming is not None:
+            coming.add_done_callback(_close_made)
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _take(
-    source: Iterator[T],
-    ready: SimpleQueue[T | _Over[T]],
-    room: threading.Semaphore,
-    closed: threading.Event,
-) -> None:
-    over: _Over[T] = _Over()
-    try:
-        while room.acquire() and not closed.is_set():
-            try:
-                ready.put(next(source))
-            except StopIteration:
-                break
-    except BaseException as error:  # noqa: BLE001 - it is raised where the items are taken
-        over = _Over(error)
-    finally:
-        if isinstance(source, Generator):
-            source.close()
-        ready.put(over)
+def _close_made(coming: Future[C]) -> None:
+    if not coming.cancelled() and coming.exception() is None:
+        coming.result().close()

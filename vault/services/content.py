@@ -1,24 +1,25 @@
 """The content of a version as it lies in the store: its parts in order, and any range of it, piece by piece.
 
-Sealed pieces are fetched here and opened by whoever sends them, so that a thread of its own may fetch. A part is asked
-for once; only where a range begins deep inside a part its header costs a request more.
+A part is asked for once, and the next one of a store that is far while this one is being read; only where a range
+begins deep inside a part its header costs a request more. Pieces come sealed; who sends them opens them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 from vault.crypto.manifests import Manifest, Part, read_parts
 from vault.crypto.parts import CHUNK, HEADER, TRAILER, PartReader, PartStream, blob_name, blob_size
-from vault.errors import Unreadable
+from vault.errors import StoreUnavailable, Unreadable
+from vault.services.ahead import one_ahead
 from vault.storage.protocol import Blob, BlobStore
 
 PIECE = 2**19
-"""Less pays for more turns between threads, more for memory; a piece lies sealed and opened at once."""
+"""Less pays for more turns between threads, more for memory: a piece lies sealed and opened at once."""
 READ_THROUGH = 2**17
 """What lies no deeper in a part than this is read from the part's beginning: one request, and the faster way."""
 STAT_ONE_BY_ONE = 4
@@ -50,6 +51,14 @@ class Placed:
         return self.part._asdict()
 
 
+class Wanted(NamedTuple):
+    """A part, and the range of it that is asked for."""
+
+    part: Placed
+    start: int
+    stop: int
+
+
 class Sealed(NamedTuple):
     """A piece as the store gave it: what opens it, and which bytes of the plaintext are asked for."""
 
@@ -74,52 +83,50 @@ class Content:
         self._store = store
         self._parts = parts
 
+    def wanted(self, start: int, stop: int) -> list[Wanted]:
+        """List the parts that hold the plaintext from ``start`` to before ``stop``."""
+        return [
+            Wanted(part, max(start, part.start) - part.start, min(stop, part.stop) - part.start)
+            for part in self._parts
+            if part.start < stop and part.stop > start
+        ]
+
     def prove(self, start: int, stop: int) -> tuple[bytes, Generator[Sealed]]:
         """Prove in advance what can be: the size of each blob to be touched, the first piece and the very last chunk.
 
         Gives the first piece's plaintext and all further pieces. Raises ``Unreadable`` or ``StorageError``.
         """
-        pieces = self.pieces(start, stop)
+        wanted, last = self.wanted(start, stop), self._parts[-1]
+        pieces = fetch(self._store, wanted)
         sealed = next(pieces, None)
         first = sealed.open() if sealed else b""
-        last = self._parts[-1]
-        touched = self._touched(start, stop)
-        if not (touched == [last] and start < READ_THROUGH and 0 < stop == last.stop <= PIECE):
-            self.open_last_chunk()
-        self._compare_sizes(touched[1:])
+        is_all = len(wanted) == 1 and wanted[0] == (last, 0, len(first)) and len(first) == last.part.length
+        if not is_all:
+            self._open_last_chunk()
+        self._compare_sizes([want.part for want in wanted[1:]])
         return first, pieces
 
     def prove_parts(self) -> None:
         """Prove the size of every blob, and the very last chunk; raises ``Unreadable`` or ``StorageError``."""
-        self.open_last_chunk()
+        self._open_last_chunk()
         self._compare_sizes(self._parts)
 
-    def open_last_chunk(self) -> None:
+    def _open_last_chunk(self) -> None:
         """Open the last part's last chunk: a wrong key, a damaged or a lengthened blob is found."""
         part = self._parts[-1]
         reader = PartReader(part.key, **part.place)
         span = reader.last_span()
         if span.blob_start <= READ_THROUGH:
-            whole = self._fetch(part, 0, span.blob_stop)
+            whole = _fetch(self._store, part, 0, span.blob_stop)
             header, last = whole[:HEADER], whole[span.blob_start :]
         else:
-            header = self._fetch(part, 0, HEADER)
-            last = self._fetch(part, span.blob_start, span.blob_stop)
+            header = _fetch(self._store, part, 0, HEADER)
+            last = _fetch(self._store, part, span.blob_start, span.blob_stop)
         reader.open_header(header)
         reader.open_chunks(span.first_chunk, last)
 
-    def pieces(self, start: int, stop: int) -> Generator[Sealed]:
-        """Fetch what holds the plaintext from ``start`` to before ``stop``, in pieces of at most 512 KiB."""
-        for part in self._touched(start, stop):
-            yield from self._pieces_of(
-                part, max(start, part.start) - part.start, min(stop, part.stop) - part.start
-            )
-
-    def _touched(self, start: int, stop: int) -> list[Placed]:
-        return [part for part in self._parts if part.start < stop and part.stop > start]
-
     def _compare_sizes(self, parts: list[Placed]) -> None:
-        """Compare sizes with what the store tells; the last part's is, like any other's, when it is asked for."""
+        """Compare sizes with what the store tells; the last part's was, when its last chunk was asked for."""
         wanted = {part.name: part.size for part in parts if part is not self._parts[-1]}
         if len(wanted) <= STAT_ONE_BY_ONE:
             sizes = {name: self._store.size(name) for name in wanted}
@@ -132,40 +139,83 @@ class Content:
             if sizes[name] != size:
                 raise Unreadable("blob:size")
 
-    def _pieces_of(self, part: Placed, start: int, stop: int) -> Iterator[Sealed]:
-        """Fetch from one part, ``start`` and ``stop`` counted within it, over one request for all its pieces."""
-        reader = PartReader(part.key, **part.place)
-        span = reader.span(start, stop)
-        from_beginning = start < READ_THROUGH
-        position = 0 if from_beginning else span.blob_start
-        # To its end, the part's last chunk goes along also where it is empty: it authenticates the length.
-        end = part.size - TRAILER if stop == part.part.length else span.blob_stop
-        if not from_beginning:
-            reader.open_header(self._fetch(part, 0, HEADER))
-            end = span.blob_stop
-        opener = PartStream(part.key, **part.place).open
-        with self._get(part, position, end) as blob:
-            at = start
-            while at < stop:
-                until = min(stop, (at // PIECE + 1) * PIECE)
-                span = reader.span(at, until)
-                piece_end = end if until == stop else span.blob_stop
-                data = _read(blob, piece_end - position)
-                base = 0 if from_beginning and at == start else at // CHUNK * CHUNK
-                opens = opener if from_beginning else partial(reader.open_chunks, span.first_chunk)
-                yield Sealed(at == start, opens, data, at - base, until - at)
-                position, at = piece_end, until
 
-    @contextmanager
-    def _get(self, part: Placed, start: int, stop: int) -> Iterator[Blob]:
-        with self._store.get(part.name, start, stop - start) as blob:
-            if blob.size != part.size:
-                raise Unreadable("blob:size")
-            yield blob
+def fetch(store: BlobStore, wanted: Iterable[Wanted]) -> Generator[Sealed]:
+    """Fetch parts, or ranges of them, in pieces of at most 512 KiB.
 
-    def _fetch(self, part: Placed, start: int, stop: int) -> bytes:
-        with self._get(part, start, stop) as blob:
-            return _read(blob, stop - start)
+    Where the store is far, the next part's answer is waited for while this one is read; what comes of it meanwhile lies
+    in the connection's own buffer. From a folder, a thread would cost more than it gains.
+    """
+    makers = (partial(_Source, store, want) for want in wanted)
+    sources: Generator[_Source] | Iterator[_Source]
+    sources = one_ahead(makers) if store.is_far else (make() for make in makers)
+    with closing(sources):
+        for source in sources:
+            with closing(source):
+                yield from source.pieces()
+
+
+class _Source:
+    """One part, or a range of it, asked for and waiting to be read."""
+
+    def __init__(self, store: BlobStore, wanted: Wanted) -> None:
+        part, self._start, self._stop = wanted
+        self._store = store
+        self._part = part
+        self._reader = PartReader(part.key, **part.place)
+        self._stream: PartStream | None = None
+        span = self._reader.span(self._start, self._stop)
+        self._position, self._end = span.blob_start, span.blob_stop
+        if self._start < READ_THROUGH:
+            self._stream = PartStream(part.key, **part.place)
+            self._position = 0
+            if self._stop == part.part.length:
+                # The last chunk goes along also where it is empty: it authenticates the length.
+                self._end = part.size - TRAILER
+        else:
+            self._reader.open_header(_fetch(store, part, 0, HEADER))
+        self._blob = _get(store, part, self._position, self._end)
+
+    def pieces(self) -> Iterator[Sealed]:
+        """Read piece by piece to the end, over one request."""
+        at = self._start
+        while at < self._stop:
+            until = min(self._stop, (at // PIECE + 1) * PIECE)
+            span = self._reader.span(at, until)
+            data = self._read(self._end if until == self._stop else span.blob_stop)
+            if self._stream is not None:
+                opener, base = self._stream.open, 0 if at == self._start else at
+            else:
+                opener, base = partial(self._reader.open_chunks, span.first_chunk), at // CHUNK * CHUNK
+            yield Sealed(at == self._start, opener, data, at - base, until - at)
+            at = until
+
+    def _read(self, stop: int) -> bytes:
+        """Read up to ``stop``; a store that breaks off, or got tired of a slow client, is asked once more."""
+        try:
+            data = _read(self._blob, stop - self._position)
+        except StoreUnavailable:
+            self._blob.close()
+            self._blob = _get(self._store, self._part, self._position, self._end)
+            data = _read(self._blob, stop - self._position)
+        self._position = stop
+        return data
+
+    def close(self) -> None:
+        self._blob.close()
+
+
+def _get(store: BlobStore, part: Placed, start: int, stop: int) -> Blob:
+    blob = store.get(part.name, start, stop - start)
+    if blob.size != part.size:
+        blob.close()
+        raise Unreadable("blob:size")
+    return blob
+
+
+def _fetch(store: BlobStore, part: Placed, start: int, stop: int) -> bytes:
+    with _get(store, part, start, stop) as blob:
+        return _read(blob, stop - start)
 
 
 def _read(blob: Blob, count: int) -> bytes:

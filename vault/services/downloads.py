@@ -24,7 +24,6 @@ from vault.errors import Busy, Conflict, Missing, NotFound, StorageError, Unread
 from vault.models import PartList
 from vault.services import seals
 from vault.services.access import Gate, Held, Need, OpenVersion
-from vault.services.ahead import read_ahead
 from vault.services.audit import Event
 from vault.services.content import Content, Placed, Sealed, place
 from vault.services.rights import Right
@@ -35,9 +34,6 @@ from vault.storage.protocol import BlobStore
 log = structlog.get_logger("vault.downloads")
 
 _PARTS = select(*seals.columns(PartList)).where(PartList.id == bindparam("version"))
-
-AHEAD = 4
-"""Pieces of 512 KiB that are fetched ahead from a store that is far: they bridge the request for the next part."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +121,6 @@ class Downloads:
         with self._proving(account, opened.document_id):
             first, pieces = Content(self._store, parts).prove(start, stop)
         self.record_begun(account, [opened.document_id])
-        if len(first) < stop - start:
-            pieces = self.fetched(pieces)
         return self._from(account, opened.document_id, first, pieces)
 
     def _from(
@@ -151,10 +145,6 @@ class Downloads:
                 self._transactions.record(Event("download", account.user_id, "document", document_id))
 
         self._transactions.writing(work)
-
-    def fetched(self, pieces: Generator[Sealed]) -> Generator[Sealed]:
-        """Fetch ahead where the store is far; from a folder a thread would cost more than it gains."""
-        return read_ahead(pieces, AHEAD) if self._store.is_far else pieces
 
     def verified(
         self, account: UnlockedAccount, document_id: bytes, pieces: Iterator[Sealed], first: bytes = b""
