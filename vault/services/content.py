@@ -98,12 +98,16 @@ class Content:
         """
         wanted, last = self.wanted(start, stop), self._parts[-1]
         pieces = fetch(self._store, wanted)
-        sealed = next(pieces, None)
-        first = sealed.open() if sealed else b""
-        is_all = len(wanted) == 1 and wanted[0] == (last, 0, len(first)) and len(first) == last.part.length
-        if not is_all:
-            self._open_last_chunk()
-        self._compare_sizes([want.part for want in wanted[1:]])
+        try:
+            sealed = next(pieces, None)
+            first = sealed.open() if sealed else b""
+            is_all = wanted == [(last, 0, last.part.length)] and len(first) == last.part.length
+            if not is_all:
+                self._open_last_chunk()
+            self._compare_sizes([want.part for want in wanted[1:]])
+        except BaseException:
+            pieces.close()
+            raise
         return first, pieces
 
     def prove_parts(self) -> None:
