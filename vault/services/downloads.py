@@ -127,7 +127,11 @@ class Downloads:
         self, account: UnlockedAccount, document_id: bytes, first: bytes, pieces: Generator[Sealed]
     ) -> Generator[bytes]:
         with closing(pieces):
-            yield from self.verified(account, document_id, pieces, first)
+            try:
+                yield from self.verified(account, document_id, pieces, first)
+            except GeneratorExit:
+                self.record_cut(account, document_id, "aborted")
+                raise
 
     def prove(self, account: UnlockedAccount, member: Member) -> None:
         """Prove of one of many documents what can be: the size of each blob, and the very last chunk."""
@@ -158,9 +162,6 @@ class Downloads:
                 if sealed.begins_part:
                     self._look_again(account, document_id, right)
                 yield sealed.open()
-        except GeneratorExit:
-            self._record_cut(account, document_id, "aborted")
-            raise
         except StorageError as error:
             self._look_again(account, document_id, right)
             self._record_damage(account, document_id, type(error).__name__)
@@ -188,10 +189,11 @@ class Downloads:
         """Raise ``NotFound`` where the account may not read the document any more, and note why."""
         why = right.why_not()
         if why is not None:
-            self._record_cut(account, document_id, why)
+            self.record_cut(account, document_id, why)
             raise NotFound
 
-    def _record_cut(self, account: UnlockedAccount, document_id: bytes, why: str) -> None:
+    def record_cut(self, account: UnlockedAccount, document_id: bytes, why: str) -> None:
+        """Write that a document was not sent to its end though nothing is damaged."""
         event = Event("download_cut", account.user_id, "document", document_id, succeeded=False, detail=why)
         try:
             self._transactions.record_alone(event)

@@ -54,7 +54,11 @@ class Zip:
 
     def _sent(self) -> Iterator[bytes]:
         with closing(self._pieces):
-            yield from self._archive
+            try:
+                yield from self._archive
+            except GeneratorExit:
+                self._zips.record_aborted(self._account, self._members[self._archive.begun - 1])
+                raise
 
 
 class _Archive(ZipStream):  # type: ignore[misc]  # the library has no types
@@ -63,9 +67,11 @@ class _Archive(ZipStream):  # type: ignore[misc]  # the library has no types
     def __init__(self) -> None:
         super().__init__(compress_type=ZIP_STORED, sized=True)
         self.times: dict[str, datetime] = {}
+        self.begun = 0
 
     def _gen_file_entry(self, *, arcname: str, iterable: Generator[bytes], size: int) -> Iterator[bytes]:
         """Give one member's header and content; its CRC follows, so that nothing is read twice."""
+        self.begun += 1
         info: Any = ZipStreamInfo(arcname, self.times[arcname].astimezone(UTC).timetuple()[:6])
         info.compress_type = ZIP_STORED
         info.external_attr = OWNER_ONLY
@@ -103,6 +109,10 @@ class Zips:
         for member in members:
             self._downloads.prove(account, member)
         self._downloads.record_begun(account, [member.document_id for member in members])
+
+    def record_aborted(self, account: UnlockedAccount, member: Member) -> None:
+        """Write with which document it was that the client went away."""
+        self._downloads.record_cut(account, member.document_id, "aborted")
 
     def _pieces(self, members: list[Member]) -> Generator[Sealed]:
         """Fetch all content in one row, so that a far store is asked ahead from one document to the next."""
