@@ -156,6 +156,9 @@ TABLE: dict[str, Line] = {
     "POST /documents/selected": Line(
         owners(303, LOGIN_FIRST), form=YES | {"action": "delete", "documents": "<id:document_id>"}
     ),
+    "GET /documents/zip": Line(readers(200, TO_LOGIN), query="?id=<id:document_id>"),
+    "GET /api/v1/documents/zip": Line(readers(200, LOGIN_FIRST), query="?id=<id:document_id>"),
+    "POST /api/v1/documents/zip": Line(readers(200, LOGIN_FIRST), json={"ids": ["<id:document_id>"]}),
     "GET /api/v1/documents/<id:document_id>": Line(readers(200, LOGIN_FIRST)),
     "PATCH /api/v1/documents/<id:document_id>": Line(owners(200, LOGIN_FIRST), json={"name": "new"}),
     "DELETE /api/v1/documents/<id:document_id>": Line(owners(204, LOGIN_FIRST)),
@@ -176,4 +179,8 @@ TABLE: dict[str, Line] = {
 
 LEAVING = Line(leavers(204, LOGIN_FIRST))
 UNSAFE = [key for key in TABLE if not key.startswith(("GET ", "HEAD "))]
-WITH_AN_ID = [key for key in TABLE if re.search("<id:(document|version)_id>", key)]
+WITH_AN_ID = [
+    key
+    for key, line in TABLE.items()
+    if re.search("<id:(document|version)_id>", f"{key}{line.query}{line.json}")
+]

@@ -81,7 +81,7 @@ class Stage:
     def send(self, actor: str, key: str, line: Line, **headers: str) -> Any:
         """Send one request as one of the actors: to the API with a bearer token, to a page with cookie and form."""
         method, rule = key.split(" ", 1)
-        path, name = self.filled(rule) + line.query, NAME_OF.get(actor)
+        path, name = self.filled(rule + line.query), NAME_OF.get(actor)
         headers = line.headers | headers
         if path.startswith("/api/"):
             options = self._api_body(line)
@@ -100,7 +100,7 @@ class Stage:
         browser = self.vault.browser(NAME_OF.get(actor))
         headers = line.headers | headers
         options = self._api_body(line) if line.json is not None or line.body is not None else self._form(line)
-        return browser.client.open(self.filled(rule) + line.query, method=method, headers=headers, **options)
+        return browser.client.open(self.filled(rule + line.query), method=method, headers=headers, **options)
 
     def _api_body(self, line: Line) -> dict[str, Any]:
         if line.json is not None:
@@ -116,6 +116,8 @@ class Stage:
     def _value(self, value: Any) -> Any:
         if isinstance(value, str):
             return self.filled(value)
+        if isinstance(value, list):
+            return [self._value(each) for each in value]
         if isinstance(value, tuple):
             return (io.BytesIO(value[0]), value[1])
         return value
@@ -191,7 +193,7 @@ def walk(stage: Stage, key: str, line: Line) -> None:
     for actor, status in zip(ACTORS, line.expected, strict=True):
         before = stage.state() if status >= 400 or status == TO_LOGIN else None
         answer = stage.send(actor, key, line)
-        text = answer.text
+        text = answer.get_data().decode(errors="replace")
         answer.close()
         assert answer.status_code == status, f"{actor}: {text[:500]}"
         if status == TO_LOGIN:
@@ -235,7 +237,7 @@ def test_head_answers_like_get(quiet: Stage) -> None:
         (key for key in TABLE if key.startswith("GET ")),
         (("logged out", None), ("stranger", "charlie"), ("owner", "alice")),
     ):
-        path = quiet.filled(key.removeprefix("GET ")) + TABLE[key].query
+        path = quiet.filled(key.removeprefix("GET ") + TABLE[key].query)
         client = quiet.vault.api(name) if path.startswith("/api/") else quiet.vault.browser(name).client
         answer = client.head(path.removeprefix("/api/v1") if path.startswith("/api/") else path)
         assert answer.status_code == TABLE[key].expected[ACTORS.index(actor)], f"{key} as {actor}"

@@ -37,6 +37,7 @@ from vault.services.sharing import Sharing
 from vault.services.sweep import Sweep
 from vault.services.transactions import Transactions
 from vault.services.uploads import Limits, Uploads
+from vault.services.zips import Zips
 from vault.storage.folder import FolderStore
 from vault.storage.protocol import BlobStore
 
@@ -95,6 +96,10 @@ class Services:
     @cached_property
     def downloads(self) -> Downloads:
         return Downloads(self.transactions, self.gate, self._wiring.store)
+
+    @cached_property
+    def zips(self) -> Zips:
+        return Zips(self.downloads, self._wiring.store)
 
     @cached_property
     def uploads(self) -> Uploads:

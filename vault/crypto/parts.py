@@ -22,8 +22,8 @@ from vault.crypto.sealing import CHUNK, COMMITMENT, HEADER, SALT, SEALED_CHUNK, 
 from vault.errors import Unreadable
 
 __all__ = [
-    "CHUNK", "HEADER", "PART_SIZE", "TRAILER", "MessageReader", "PartReader", "PartSealer", "Span", "blob_name",
-    "blob_size", "digest_matches", "open_part", "plain_length", "seal_part",
+    "CHUNK", "HEADER", "PART_SIZE", "TRAILER", "MessageReader", "PartReader", "PartSealer", "PartStream", "Span",
+    "blob_name", "blob_size", "digest_matches", "open_part", "plain_length", "seal_part",
 ]  # fmt: skip
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -251,6 +251,36 @@ class PartReader(MessageReader):
         if length > PART_SIZE:
             raise ValueError("a part is at most 8 MiB")
         super().__init__(segment_key, _context(segment, offset, suffix), length)
+
+
+class PartStream:
+    """Open one part of `length` bytes from its beginning on, through the library's own decryptor.
+
+    A third cheaper than `PartReader`, which begins anywhere. What is given out is authenticated; the length is when
+    the last byte of the message has come. One stream serves one thread at a time.
+    """
+
+    __slots__ = ("_decryptor", "_left")
+
+    def __init__(
+        self, segment_key: bytes, *, segment: bytes, offset: int, suffix: bytes | None, length: int
+    ) -> None:
+        self._decryptor = Cobblestone256Decryptor(segment_key, _context(segment, offset, suffix))
+        self._left = sealed_size(length)
+
+    def open(self, ciphertext: Buffer) -> bytes:
+        """Open the next bytes of the message, the 56 of its header first; gives all whole chunks among them.
+
+        Raises Unreadable, and then must not be used again.
+        """
+        self._left -= len(ciphertext)
+        if self._left < 0:
+            raise Unreadable("chunk count")
+        try:
+            plain = self._decryptor.update(ciphertext)
+            return plain if self._left else plain + self._decryptor.finalize()
+        except InvalidTag as error:
+            raise Unreadable("chunk") from error
 
 
 def open_part(

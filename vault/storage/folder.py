@@ -74,6 +74,8 @@ class FolderStore:
     That a missing folder is not made again by ``put_new`` is on purpose: it may be a disk that is not mounted.
     """
 
+    is_far = False
+
     def __init__(self, root: Path) -> None:
         self._root = Path(root)
         self._unfinished = self._root / ".tmp"
