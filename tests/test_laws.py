@@ -1,4 +1,7 @@
-"""The laws that hold everywhere: order of put and commit, secrecy of names, seals that do not move, silence of logs."""
+"""The laws that hold everywhere: secrecy of names, seals that do not move, silence of logs.
+
+Law 1, the order of put and commit, is held by ``tests/faults``.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,6 @@ import io
 import json
 import logging
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -25,72 +25,6 @@ from tests.cast import Browser, Vault
 from vault.crypto.randomness import new_id
 from vault.crypto.sealing import sealed_size
 from vault.errors import Unreadable
-
-# Law 1: put blobs, then commit; commit, then delete blobs
-
-LATE = (CANARY * 2000)[:100_000]  # four parts of 32 KiB
-UPLOADS = [("before put", 1), ("after put", 4), ("before commit", 2), ("after commit", 2)]
-DELETES = [("before commit", 1), ("after commit", 1), ("before destroying", 1), ("after destroying", 1)]
-
-
-def kill(vault: Vault, act: str, moment: str, number: int) -> None:
-    """Run the act in a process of its own that is killed at the moment."""
-    order = {
-        "instance": str(vault.instance),
-        "token": vault.alice.token,
-        "act": act,
-        "moment": moment,
-        "number": number,
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.killed"],
-        input=json.dumps(order).encode() + b"\n" + LATE,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, f"{moment} never came: {done.stderr.decode()[-2000:]}"
-
-
-@pytest.mark.parametrize(("moment", "number"), UPLOADS)
-def test_law_1_an_upload_that_is_killed_is_a_whole_document_or_none(
-    vault: Vault, moment: str, number: int
-) -> None:
-    safe = vault.upload("alice", b"safe")
-    kill(vault, "upload", moment, number)
-    items = vault.api("alice").get("/documents").json["items"]
-    late = [bytes.fromhex(item["id"]) for item in items if item["name"] == "late.bin"]
-    assert len(late) == (1 if moment == "after commit" else 0)
-    for document in late:
-        assert vault.read("alice", document) == LATE
-    assert vault.read("alice", safe) == b"safe"
-    with vault.services() as bundle:
-        assert bundle.check.run().findings == []
-        left = len(vault.blob_files())
-        bundle.sweep.run()
-        assert len(vault.blob_files()) == left, "what is left waits until the upload's row expires"
-    kept = Attacker(vault).rows("upload")
-    assert len(kept) == 1 - len(late), "the sealed row that lets the sweep destroy what is left"
-
-
-@pytest.mark.parametrize(("moment", "number"), DELETES)
-def test_law_1_a_deletion_that_is_killed_leaves_all_or_nothing_readable(
-    vault: Vault, moment: str, number: int
-) -> None:
-    document = vault.upload("alice", LATE)
-    kill(vault, "delete", moment, number)
-    items = vault.api("alice").get("/documents").json["items"]
-    if moment == "before commit":
-        assert [item["id"] for item in items] == [document.hex()]
-        assert vault.read("alice", document) == LATE
-    else:
-        assert items == []
-    with vault.services() as bundle:
-        assert bundle.check.run().findings == []
-        bundle.sweep.run()
-        assert bool(vault.blob_files()) == (moment == "before commit")
-        assert bundle.check.run().findings == []
-
 
 # Law 2: names, types and lengths of names are secrets too
 

@@ -37,8 +37,8 @@ from vault.services.sharing import Sharing
 from vault.services.sweep import Sweep
 from vault.services.transactions import Transactions
 from vault.services.uploads import Limits, Uploads
+from vault.services.zips import Zips
 from vault.storage.folder import FolderStore
-from vault.storage.minio import MinioStore
 from vault.storage.protocol import BlobStore
 
 BUSY_TIMEOUT_MS = 5000
@@ -96,6 +96,10 @@ class Services:
     @cached_property
     def downloads(self) -> Downloads:
         return Downloads(self.transactions, self.gate, self._wiring.store)
+
+    @cached_property
+    def zips(self) -> Zips:
+        return Zips(self.downloads, self._wiring.store)
 
     @cached_property
     def uploads(self) -> Uploads:
@@ -167,6 +171,8 @@ def request_id() -> bytes:
 def make_store(settings: Settings) -> BlobStore:
     """Make the blob store that the settings name; it is contacted when first used."""
     if settings.storage == "minio":
+        from vault.storage.minio import MinioStore  # seven megabytes that a folder does not need
+
         return MinioStore(
             settings.minio_endpoint,
             settings.minio_access_key,

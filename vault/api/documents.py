@@ -10,7 +10,7 @@ from vault.api.bodies import names_in, read_json, required, shown
 from vault.errors import BadInput, PreconditionFailed
 from vault.http.identity import check_csrf, current_account
 from vault.http.receiving import receive_form, receive_raw
-from vault.http.sending import send_document
+from vault.http.sending import asked_ids, send_document, send_zip
 from vault.services.documents import DocumentRow, DocumentView, VersionView
 from vault.services.unlocked import UnlockedAccount
 from vault.wiring import services
@@ -87,6 +87,19 @@ def upload() -> ResponseReturnValue:
     places = [url_for("api.document", document_id=document_id) for document_id in ids]
     answer = {"items": [{"id": document_id.hex()} for document_id in ids]} | {"id": ids[0].hex()}
     return answer, 201, {"Location": places[0]}
+
+
+@api.get("/documents/zip")
+def download_zip() -> ResponseReturnValue:
+    return send_zip(services().zips.open(current_account(), asked_ids(request.args.getlist("id"))))
+
+
+@api.post("/documents/zip")
+def download_long_zip() -> ResponseReturnValue:
+    """The same for more documents than an address has room for."""
+    account = current_account()
+    ids = names_in(required(read_json(ids=list), "ids")["ids"], "ids")
+    return send_zip(services().zips.open(account, asked_ids(ids)))
 
 
 @api.get("/documents/<id:document_id>")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import struct
@@ -131,5 +132,7 @@ def _sweep_hourly(app: Any) -> None:
 
 
 def run(settings: Settings) -> None:
-    """Serve until told to stop."""
+    """Serve until told to stop; what is in memory by now stays shared with the workers."""
+    gc.collect()
+    gc.freeze()
     Server(settings).run()

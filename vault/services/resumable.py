@@ -10,12 +10,11 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from hmac import compare_digest
-from itertools import chain
 from typing import NamedTuple
 
 from sqlalchemy import bindparam, select
@@ -59,6 +58,7 @@ from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
 from vault.services.uploads import (
     READ_BYTES,
+    Buffer,
     Draft,
     Limits,
     Pipeline,
@@ -66,14 +66,15 @@ from vault.services.uploads import (
     Received,
     Uploads,
     begin_upload,
-    blocks,
+    pieces_of,
     unique,
 )
 from vault.storage.protocol import BlobStore
 
 PLAIN, PARTIAL, FINAL = "plain", "partial", "final"
 ENDED = "ended"
-MOST_JOINED = 64
+MOST_JOINED = 20
+"""Each is an address of some 330 characters, and all of them stand in one header of at most 8 KiB."""
 CHECKSUMS = {"sha1": 20, "sha256": 32}
 
 _ROW = select(*seals.columns(Upload)).where(Upload.id == bindparam("upload"))
@@ -217,7 +218,7 @@ class Resumable:
         )  # fmt: skip
 
     def _put_empty(self, segment_key: bytes, segment: bytes) -> list[Part]:
-        with Pipeline(self._store, segment_key, segment, end=0) as pipeline:
+        with Pipeline(self._store, segment_key, segment, self._part_size, end=0, keep_empty=True) as pipeline:
             pass
         return pipeline.parts
 
@@ -326,8 +327,11 @@ class Resumable:
         digest = hashlib.sha256() if whole else None
         if checksum is not None:
             read = self._checked(read, checksum, announced)
-        pieces = blocks(_bounded(read, room), self._part_size, announced)
-        parts = self._put(pieces, segment_key, ticket.upload, offset, end, digest.update if digest else None)
+        pipeline = Pipeline(
+            self._store, segment_key, ticket.upload, self._part_size, digest.update if digest else None,
+            offset=offset, end=end, length=announced,
+        )  # fmt: skip
+        parts = self._put(pipeline, _bounded(read, room))
         now = offset + sum(part.length for part in parts)
         document_id = None
         if end is not None and now == end:
@@ -394,22 +398,11 @@ class Resumable:
             raise ChecksumMismatch
         return _given(body)
 
-    def _put(
-        self,
-        pieces: Iterator[memoryview],
-        segment_key: bytes,
-        segment: bytes,
-        offset: int,
-        end: int | None,
-        hash_update: Callable[[memoryview], None] | None,
-    ) -> list[Part]:
-        first = next(pieces, None)
-        if first is None:
-            return []
+    def _put(self, pipeline: Pipeline, read: Read) -> list[Part]:
         try:
-            with Pipeline(self._store, segment_key, segment, hash_update, offset=offset, end=end) as pipeline:
-                for block in chain([first], pieces):
-                    pipeline.put(block)
+            with pipeline:
+                for piece in pieces_of(read):
+                    pipeline.feed(piece)
         except Exists:
             raise OffsetMismatch from None
         return pipeline.parts
@@ -582,7 +575,7 @@ def _bounded(read: Read, room: int) -> Read:
     """Give at most ``room`` bytes and one more: what is more is refused, never cut off silently."""
     left = room
 
-    def bounded(size: int) -> bytes | memoryview:
+    def bounded(size: int) -> Buffer:
         nonlocal left
         piece = read(size)
         left -= len(piece)

@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vault.crypto.randomness import new_id
+from vault.failpoints import reach
 from vault.models import Lease, Tombstone, Upload
 from vault.services import audit, clock, invitations, sessions, sharing, throttle
 from vault.services.audit import Event
@@ -91,7 +92,9 @@ class Sweep:
             segments = {row.id: (row.segment_id.hex(), row.blob) for row in due}
         for segment, blob in segments.values():
             doomed = [info.name for info in self._store.list(f"{segment}/{blob}")]
+            reach("sweep.before_destroying")
             self._store.delete(doomed)
+            reach("sweep.after_destroying")
             swept.blobs += len(doomed)
         if segments:
             self._transactions.writing(lambda session: self._drop(session, list(segments)))

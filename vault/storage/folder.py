@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from vault.errors import Exists, Misconfigured, Missing, StorageError, StoreFull, StoreUnavailable
+from vault.failpoints import reach
 from vault.storage.protocol import Blob, BlobInfo, check_name, check_prefix
 
 __all__ = ["FolderStore"]
@@ -73,6 +74,8 @@ class FolderStore:
     That a missing folder is not made again by ``put_new`` is on purpose: it may be a disk that is not mounted.
     """
 
+    is_far = False
+
     def __init__(self, root: Path) -> None:
         self._root = Path(root)
         self._unfinished = self._root / ".tmp"
@@ -83,6 +86,7 @@ class FolderStore:
         with self._translated():
             try:
                 self._write(unfinished, data)
+                reach("folder.before_link")
                 self._link(unfinished, path)
             finally:
                 with suppress(FileNotFoundError):
@@ -197,6 +201,7 @@ class FolderStore:
                 os.mkdir(path.parent, 0o700)
             try:
                 os.link(unfinished, path)
+                reach("folder.after_link")
                 break
             except FileExistsError:
                 exists = True

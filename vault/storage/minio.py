@@ -116,6 +116,8 @@ class MinioStore:
     because its connections must not be shared over a fork.
     """
 
+    is_far = True
+
     def __init__(
         self,
         endpoint: str,

@@ -75,6 +75,9 @@ class BlobStore(Protocol):
     So a name whose put failed is to be destroyed like one whose put succeeded.
     """
 
+    is_far: bool
+    """Whether reading waits for a network, so that who reads in order gains by fetching ahead."""
+
     def put_new(self, name: str, data: bytes | bytearray | memoryview) -> None:
         """Create a blob; when this returns it is durable and whole. Raises ``Exists`` and ``StoreFull``.
 

@@ -5,7 +5,7 @@ from flask.typing import ResponseReturnValue
 
 from vault.errors import Forbidden
 from vault.http.identity import current_account
-from vault.http.sending import send_document
+from vault.http.sending import asked_ids, send_document, send_zip
 from vault.services.documents import DocumentView
 from vault.web import pages
 from vault.web.answers import beside_fields, confirmed, done, page
@@ -43,6 +43,11 @@ def documents() -> ResponseReturnValue:
 @pages.get("/shared")
 def shared() -> ResponseReturnValue:
     return listing("shared")
+
+
+@pages.get("/documents/zip")
+def download_zip() -> ResponseReturnValue:
+    return send_zip(services().zips.open(current_account(), asked_ids(request.args.getlist("id"))))
 
 
 @pages.get("/documents/<id:document_id>")
