@@ -334,7 +334,7 @@ def test_ls_lists_sorts_searches_and_shows_no_raw_control_character(served: Serv
     )
     assert "gpj.\\u202efdp" in short[0] and "2.0 kB" in short[2]
     long = alice("ls", "--long", "--sort", "name").out.splitlines()
-    assert "alice" in long[0] and "1 readers" in long[0] and "text/plain" in long[2] and "2000" in long[2]
+    assert "alice" in long[0] and "1 reader " in long[0] and "text/plain" in long[2] and "2000" in long[2]
     assert "\u202e" not in "".join(short + long) and "\u202e" not in alice("ls", "--json").out
     with server_of(served, "bob") as api:
         api.delete(f"/documents/{shared.hex()}").raise_for_status()

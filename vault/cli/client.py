@@ -334,7 +334,13 @@ def _short(row: dict[str, Any]) -> list[str]:
 
 def _long(row: dict[str, Any]) -> list[str]:
     until = f"until {_local(row['expires_at'])}" if row.get("expires_at") else "-"
-    told = [str(row.get("owner")), f"{row.get('readers')} readers", until, str(row.get("media_type"))]
+    readers = row.get("readers")
+    told = [
+        str(row.get("owner")),
+        "1 reader" if readers == 1 else f"{readers} readers",
+        until,
+        str(row.get("media_type")),
+    ]
     return [
         row["id"],
         str(row["size"]),
