@@ -448,6 +448,11 @@ class Limits:
     quota: int
     open_uploads: int
 
+    @property
+    def most(self) -> int:
+        """The bytes of a document beyond which it is refused whatever else is stored."""
+        return min(self.largest, self.quota or self.largest)
+
 
 def begin_upload(
     session: Session, user_id: bytes, kind: str, length: int | None, day: date, limits: Limits
@@ -489,8 +494,11 @@ class Pipeline:
 
     When ``put`` returns, every block before the one given is done with, and its buffer may be filled anew. The hash
     of the plaintext, where one is made, runs in a thread of its own: it costs more than all the rest. A failed put
-    surfaces at a later one, or at the end. A part that ends at ``end`` gets a suffix to its name: two writers may
-    race for the last part of an upload, and its document says which of them it is.
+    surfaces at a later one, or at the end.
+
+    With ``in_order`` no part is there before all parts before it are: who meets another writer stops at once, and
+    nothing of the two is mixed. A part that ends at ``end`` gets a suffix to its name: two writers may race for the
+    last part of an upload, and its document says which of them it is.
     """
 
     def __init__(
@@ -502,6 +510,7 @@ class Pipeline:
         *,
         offset: int = 0,
         end: int | None = None,
+        in_order: bool = False,
     ) -> None:
         self._store = store
         self._key = segment_key
@@ -511,6 +520,8 @@ class Pipeline:
         self._sealing: Future[Future[None]] | None = None
         self._hashing: Future[None] | None = None
         self._puts: deque[Future[None]] = deque()
+        self._in_order = in_order
+        self._before: Future[None] | None = None
         self.parts: list[Part] = []
         self._offset = offset
         self._end = end
@@ -543,11 +554,13 @@ class Pipeline:
         return part
 
     def _seal(self, threads: ThreadPoolExecutor, block: memoryview, part: Part) -> Future[None]:
-        return threads.submit(self._put, *self._sealed(block, part))
+        put = threads.submit(self._put, *self._sealed(block, part), self._before)
+        self._before = put if self._in_order else None
+        return put
 
-    def _put(self, name: str, blob: memoryview) -> None:
+    def _put(self, name: str, blob: memoryview, before: Future[None] | None = None) -> None:
         reach("upload.before_put")
-        put_once(self._store, name, blob)
+        put_once(self._store, name, blob, before.result if before is not None else None)
         reach("upload.after_put")
 
     def _sealed(self, block: memoryview, part: Part) -> tuple[str, memoryview]:
@@ -579,10 +592,12 @@ class Pipeline:
                 self._threads.shutdown(wait=True)
 
 
-def put_once(store: BlobStore, name: str, blob: bytes | memoryview) -> None:
+def put_once(
+    store: BlobStore, name: str, blob: bytes | memoryview, ready: Callable[[], object] | None = None
+) -> None:
     """Put a blob; that it exists with the same size and digest is our own earlier success, its answer lost."""
     try:
-        store.put_new(name, blob)
+        store.put_new(name, blob, ready)
     except Exists:
         with store.get(name, len(blob) - TRAILER) as present:
             if present.size != len(blob) or present.read() != bytes(blob[-TRAILER:]):
