@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vault.crypto.encoding import enc
+from vault.crypto.encoding import enc, moment
 from vault.crypto.masterkey import MasterKeys
 from vault.crypto.purposes import MASTER_UPLOADS, UPLOAD_METADATA, UPLOAD_SEGMENT_KEY, UPLOAD_TOKEN
 from vault.crypto.randomness import new_id, new_secret
@@ -49,7 +49,7 @@ def refused(token: str, master: MasterKeys = MASTER) -> None:
 
 ids = st.binary(min_size=16, max_size=16)
 secrets = st.binary(min_size=32, max_size=32)
-moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
+moments = st.integers(0, 10**17).map(lambda passed: moment(passed))
 
 
 @given(

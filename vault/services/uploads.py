@@ -460,6 +460,11 @@ class Limits:
     quota: int
     open_uploads: int
 
+    @property
+    def most(self) -> int:
+        """The bytes of a document beyond which it is refused whatever else is stored."""
+        return min(self.largest, self.quota or self.largest)
+
 
 def begin_upload(
     session: Session, user_id: bytes, kind: str, length: int | None, day: date, limits: Limits
@@ -504,6 +509,9 @@ class Pipeline:
     end. A part that ends at ``end`` gets a suffix to its name: two writers may race for the last part of an upload,
     and its document says which of them it is. ``length`` is how much is announced, so that a short body takes little
     memory. At the end of the ``with`` all is durable; a body that was empty becomes an empty part on request only.
+
+    With ``in_order`` no part is there before all parts before it are: who meets another writer stops at once, and
+    nothing of the two is mixed.
     """
 
     def __init__(
@@ -518,6 +526,7 @@ class Pipeline:
         end: int | None = None,
         length: int | None = None,
         keep_empty: bool = False,
+        in_order: bool = False,
     ) -> None:
         self._store = store
         self._key = segment_key
@@ -533,6 +542,8 @@ class Pipeline:
         self._hashing: Future[None] | None = None
         self._puts: deque[Future[None]] = deque()
         self._fed = False
+        self._in_order = in_order
+        self._before: Future[None] | None = None
         self.parts: list[Part] = []
 
     def __enter__(self) -> Pipeline:
@@ -595,11 +606,13 @@ class Pipeline:
             return
         while len(self._puts) >= PUTS_UNDER_WAY:
             self._puts.popleft().result()
-        self._puts.append(self._pool().submit(self._put, name, blob))
+        put = self._pool().submit(self._put, name, blob, self._before)
+        self._before = put if self._in_order else None
+        self._puts.append(put)
 
-    def _put(self, name: str, blob: memoryview) -> None:
+    def _put(self, name: str, blob: memoryview, before: Future[None] | None = None) -> None:
         reach("upload.before_put")
-        put_once(self._store, name, blob)
+        put_once(self._store, name, blob, before.result if before is not None else None)
         reach("upload.after_put")
 
     def _is_over(self, part: Part) -> bool:
@@ -632,10 +645,12 @@ def pieces_of(read: Read) -> Iterator[Buffer]:
         yield piece
 
 
-def put_once(store: BlobStore, name: str, blob: bytes | memoryview) -> None:
+def put_once(
+    store: BlobStore, name: str, blob: bytes | memoryview, ready: Callable[[], object] | None = None
+) -> None:
     """Put a blob; that it exists with the same size and digest is our own earlier success, its answer lost."""
     try:
-        store.put_new(name, blob)
+        store.put_new(name, blob, ready)
     except Exists:
         with store.get(name, len(blob) - TRAILER) as present:
             if present.size != len(blob) or present.read() != bytes(blob[-TRAILER:]):

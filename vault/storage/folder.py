@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,12 +80,16 @@ class FolderStore:
         self._root = Path(root)
         self._unfinished = self._root / ".tmp"
 
-    def put_new(self, name: str, data: bytes | bytearray | memoryview) -> None:
+    def put_new(
+        self, name: str, data: bytes | bytearray | memoryview, ready: Callable[[], object] | None = None
+    ) -> None:
         path = self._root / check_name(name)
         unfinished = self._unfinished / os.urandom(16).hex()
         with self._translated():
             try:
                 self._write(unfinished, data)
+                if ready is not None:
+                    ready()
                 reach("folder.before_link")
                 self._link(unfinished, path)
             finally:

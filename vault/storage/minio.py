@@ -12,7 +12,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -145,8 +145,12 @@ class MinioStore:
     def __repr__(self) -> str:
         return f"MinioStore({self._endpoint!r}, bucket={self._bucket!r})"
 
-    def put_new(self, name: str, data: bytes | bytearray | memoryview) -> None:
+    def put_new(
+        self, name: str, data: bytes | bytearray | memoryview, ready: Callable[[], object] | None = None
+    ) -> None:
         check_name(name)
+        if ready is not None:
+            ready()
         for pause in (0.05, 0.2, None):
             status, code = self._put(name, data)
             if status in {200, 201, 204}:
