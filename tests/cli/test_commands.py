@@ -33,7 +33,8 @@ def test_help_imports_no_server() -> None:
         "from vault.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "print([name for name in ('flask','sqlalchemy','gunicorn','cryptography','httpx','rich') if name in sys.modules])"
+        "names = ('flask','sqlalchemy','gunicorn','cryptography','httpx','rich')\n"
+        "print([name for name in names if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
