@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
 from flask import Flask, current_app, g, has_request_context
@@ -43,15 +44,20 @@ from vault.storage.protocol import BlobStore
 
 BUSY_TIMEOUT_MS = 5000
 POOL_WAIT_SECONDS = 5
+LARGE_READINGS = 4
 
 
 @dataclass
 class Wiring:
-    """What an application has one of: its settings, keys and blob store."""
+    """What an application has one of: its settings, keys and blob store, and places for what takes memory."""
 
     settings: Settings
     master: MasterKeys
     store: BlobStore
+
+    def __post_init__(self) -> None:
+        self.transfers = Semaphore(self.settings.threads)
+        self.readings = Semaphore(LARGE_READINGS)
 
 
 class Services:
