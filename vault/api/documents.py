@@ -92,7 +92,9 @@ def upload() -> ResponseReturnValue:
 
 @api.get("/documents/zip")
 def download_zip() -> ResponseReturnValue:
-    return send_zip(services().zips.open(current_account(), asked_ids(request.args.getlist("id"))))
+    account = current_account()
+    enter_transfer()
+    return send_zip(services().zips.open(account, asked_ids(request.args.getlist("id"))))
 
 
 @api.post("/documents/zip")
@@ -100,6 +102,7 @@ def download_long_zip() -> ResponseReturnValue:
     """The same for more documents than an address has room for."""
     account = current_account()
     ids = names_in(required(read_json(ids=list), "ids")["ids"], "ids")
+    enter_transfer()
     return send_zip(services().zips.open(account, asked_ids(ids)))
 
 

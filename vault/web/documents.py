@@ -48,7 +48,9 @@ def shared() -> ResponseReturnValue:
 
 @pages.get("/documents/zip")
 def download_zip() -> ResponseReturnValue:
-    return send_zip(services().zips.open(current_account(), asked_ids(request.args.getlist("id"))))
+    account = current_account()
+    enter_transfer()
+    return send_zip(services().zips.open(account, asked_ids(request.args.getlist("id"))))
 
 
 @pages.get("/documents/<id:document_id>")
