@@ -119,7 +119,9 @@ def test_me_tells_who_one_is_and_how_long(vault: Vault) -> None:
     me = vault.api("dora").get("/me").json
     assert (me["username"], me["role"]) == ("dora", "admin")
     assert 0 < me["seconds_left"] <= 24 * 3600
-    assert set(me) == {"id", "username", "role", "fingerprint", "session_expires_at", "seconds_left"}
+    assert set(me) == {
+        "id", "username", "role", "fingerprint", "session_expires_at", "seconds_left", "stored_bytes", "quota_bytes",
+    }  # fmt: skip
 
 
 def test_a_passphrase_is_changed_to_one_that_is_made(vault: Vault) -> None:
