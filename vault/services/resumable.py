@@ -51,7 +51,7 @@ from vault.errors import (
     Unreadable,
     VaultError,
 )
-from vault.models import Tombstone, Upload
+from vault.models import Upload
 from vault.services import clock, names, seals
 from vault.services.access import Gate
 from vault.services.audit import Event
@@ -374,7 +374,9 @@ class Resumable:
         except VaultError as refused:
             with suppress(VaultError):
                 self._give_up_last(ticket, received.parts[-1])
-            raise Locked from None if isinstance(refused, LoginRequired) else refused
+            if isinstance(refused, LoginRequired):
+                raise Locked from None
+            raise
 
     def _length(self, ticket: UploadTicket, declared: int | None) -> int | None:
         """Return the upload's length where it is known: from its token, its row, or declared by this piece."""
@@ -465,10 +467,8 @@ class Resumable:
         self._transactions.writing(work)
 
     def _bury_lasts(self, session: Session, segment: bytes, lasts: Sequence[str]) -> None:
-        found = session.scalars(select(Tombstone).where(Tombstone.segment_id == segment)).all()
-        doomed = [blob for blob in lasts if blob not in {row.blob for row in found}]
-        if doomed:
-            bury(session, {segment}, blobs=doomed)
+        if lasts:
+            bury(session, {segment}, blobs=lasts)
             self._transactions.record(Event("upload_raced", None, "upload", segment))
 
     def _wishes(self, account: UnlockedAccount, row: Upload) -> Wishes:
