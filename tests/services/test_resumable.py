@@ -948,9 +948,10 @@ def test_no_part_is_there_before_all_parts_before_it_are() -> None:
             names.append(name)
 
     threading.Timer(0.2, failing.set).start()
-    with pytest.raises(Conflict), Pipeline(Store(), bytes(32), bytes(16), in_order=True) as pipeline:  # type: ignore[arg-type]
+    pipeline = Pipeline(Store(), bytes(32), bytes(16), PART, in_order=True)  # type: ignore[arg-type]
+    with pytest.raises(Conflict), pipeline:
         for _ in range(4):
-            pipeline.put(memoryview(bytes(PART)))
+            pipeline.feed(bytes(PART))
     assert names == [f"{bytes(16).hex()}/{0:016x}"]
 
 

@@ -17,7 +17,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers import gthread
 
-from vault.app import create_app
+from vault.app import configure_logging, create_app
 from vault.config import Settings
 from vault.errors import VaultError
 from vault.services.sweep import new_holder
@@ -208,6 +208,7 @@ def _sweep_hourly(app: Any) -> None:
 
 def run(settings: Settings) -> None:
     """Serve until told to stop; what is in memory by now stays shared with the workers."""
+    configure_logging(settings.log_level)
     gc.collect()
     gc.freeze()
     Server(settings).run()
