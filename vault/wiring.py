@@ -240,6 +240,11 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         options |= {"pool_pre_ping": True, "pool_recycle": 1800}
         options["connect_args"] = {
             "connect_timeout": 5,
+            # A machine that is dead, or cut off, says nothing: these let the wait for it end after 15 to 25 seconds.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15000,
             "options": "-c lock_timeout=5000 -c idle_in_transaction_session_timeout=60000",
         }
     return options
