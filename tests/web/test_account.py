@@ -44,7 +44,9 @@ def test_a_page_that_outlived_a_login_is_told_whose_it_is_and_the_token_of_its_f
     assert told["user"] == house.alice.account.user_id.hex()
     assert f'data-user="{told["user"]}"' in browser.get("/account").text
     form = {"csrf_token": told["csrf_token"]}
-    assert "Type your current passphrase." in words(browser.client.post("/account/passphrase", data=form).text)
+    assert "Type your current passphrase." in words(
+        browser.client.post("/account/passphrase", data=form).text
+    )
 
 
 def test_lock_now_stands_on_every_page(house: Vault) -> None:

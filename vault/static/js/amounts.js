@@ -16,22 +16,22 @@ export function timeLeft(seconds) {
   return minutes < 90 ? `${minutes} min left` : `${Math.floor(minutes / 60)} h ${minutes % 60} min left`;
 }
 
-// Bytes a second over the last seconds, of a number that only grows.
+// Bytes a second over the last seconds, of a number that only grows; nothing that comes any more is a rate too.
 export class Rate {
   constructor() {
     this.samples = [];
   }
 
-  add(bytes, now = performance.now()) {
-    this.samples.push([now, bytes]);
-    while (this.samples.length > 2 && now - this.samples[1][0] > WINDOW) this.samples.shift();
+  add(bytes) {
+    this.samples.push([performance.now(), bytes]);
   }
 
   get perSecond() {
+    const now = performance.now();
+    while (this.samples.length > 1 && now - this.samples[0][0] > WINDOW) this.samples.shift();
     if (this.samples.length < 2) return 0;
     const [began, first] = this.samples[0];
-    const [ended, last] = this.samples.at(-1);
-    return ended - began < 500 ? 0 : (1000 * (last - first)) / (ended - began);
+    return now - began < 500 ? 0 : (1000 * (this.samples.at(-1)[1] - first)) / (now - began);
   }
 }
 

@@ -3,8 +3,13 @@ import { AS_SCRIPT, addressOf, goToLogin, icon, isLogin, make, parse, problemIn 
 
 let enhanceContent = () => {};
 
+let number = 0;
+
+// Each has a title with an id of its own: one may ask over another.
 function show(content, isWide) {
-  const dialog = make("dialog", { class: isWide ? "wide" : "", "aria-labelledby": "ask-title" });
+  const titled = `ask-title-${++number}`;
+  content.querySelector("#ask-title").id = titled;
+  const dialog = make("dialog", { class: isWide ? "wide" : "", "aria-labelledby": titled });
   dialog.append(document.adoptNode(content));
   dialog.addEventListener("close", () => {
     dialog.remove();

@@ -206,12 +206,17 @@ class Uploader {
       this.askToLeave();
     };
     this.dialog.addEventListener("cancel", (event) => { if (event.target === this.dialog) hold(event); }); // choosers cancel too
-    this.dialog.addEventListener("keydown", (event) => { if (event.key === "Escape") hold(event); }); // cancel comes only once
+    // Browsers let a dialog refuse only one Escape in a row: the key itself is refused before.
+    addEventListener("keydown", (event) => { if (event.key === "Escape" && this.isOnTop) hold(event); });
     this.dialog.addEventListener("close", () => this.letGo());
   }
 
+  get isOnTop() {
+    return [...document.querySelectorAll("dialog[open]")].at(-1) === this.dialog;
+  }
+
   askToLeave() {
-    if (document.querySelectorAll("dialog[open]").length > 1) return;
+    if (!this.isOnTop) return;
     const kept = "What has been sent is kept until the end of tomorrow: choose the same files again, and only the rest is sent.";
     const text = this.way.memory.isAble ? kept : "What has been sent of unfinished files is given up.";
     question("Stop the uploads?", text, "Stop them", "Keep uploading", (asked) => {
@@ -253,7 +258,7 @@ class Uploader {
   showNow() {
     const done = this.transfers.filter((transfer) => transfer.state === "done").length;
     const isOpen = this.transfers.some((transfer) => OPEN.includes(transfer.state));
-    this.button.disabled = this.isBusy && !isOpen;
+    this.button.setAttribute("aria-disabled", String(this.isBusy && !isOpen)); // and not disabled: it keeps the focus
     this.button.hidden = !this.isBusy && done > 0 && !isOpen;
     const words = this.isBusy || done ? `${done} of ${this.transfers.length} stored` : "";
     if (this.said.textContent !== words) this.said.textContent = words;
