@@ -82,19 +82,10 @@ class ServerProcess:
                 self._process.kill()
                 self._process.wait()
 
-    def wait(self, seconds: float) -> int:
-        """Wait until the server has ended by itself; return its exit code."""
-        return self._process.wait(seconds)
-
     def kill(self) -> None:
         """End the server at once, as a power cut would."""
         self._process.kill()
         self._process.wait()
-
-    def send(self, number: signal.Signals, seconds: float = 30) -> None:
-        """End the server with another signal than usual, and wait for it."""
-        self._process.send_signal(number)
-        self._process.wait(seconds)
 
     def suspend(self) -> None:
         """Stop the server's clock: connections stay open and nothing answers."""

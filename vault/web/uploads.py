@@ -52,9 +52,7 @@ def upload_page(
     form = UploadForm(formdata=None)
     if error is not None:
         put_beside(form, error)
-    names_key = current_account().upload_names_key.hex()
-    limit = services().settings.max_document_bytes
-    return page(template, form, limit=limit, names_key=names_key, **shown)
+    return page(template, form, limit=services().settings.max_document_bytes, **shown)
 
 
 def refused(error: BadInput | KeyChanged, template: str, **shown: object) -> ResponseReturnValue:
