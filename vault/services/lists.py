@@ -18,7 +18,7 @@ from vault.services import clock, names, seals
 from vault.services.access import OWNER, READ, Gate, Need, OpenVersion
 from vault.services.contacts import Contacts
 from vault.services.documents import DocumentRow, row_of
-from vault.services.transactions import Transactions
+from vault.services.transactions import Transactions, give_back
 from vault.services.unlocked import UnlockedAccount
 
 SCOPES = {"owned": (OWNER,), "shared": (READ,), "all": (OWNER, READ)}
@@ -250,7 +250,7 @@ class Lists:
                 row = _unreadable_row(line, account, usernames)
                 rows += [row] if row else []
         for failure, document_id in failures[:1]:
-            session.close()
+            give_back(session)
             about = ("document", document_id) if document_id else None
             self._transactions.record_unreadable(failure, account.user_id, about)
         return rows

@@ -57,15 +57,15 @@ class Transactions:
             with _translated():
                 yield self.session
         except Unreadable as unreadable:
-            self.session.close()
+            give_back(self.session)
             self.record_unreadable(unreadable, actor, about)
             raise
         except (Forbidden, NotFound) as denied:
-            self.session.close()
+            give_back(self.session)
             self._record_denied(denied, actor, about)
             raise
         finally:
-            self.session.close()
+            give_back(self.session)
 
     def writing(
         self, work: Callable[[Session], T], actor: bytes | None = None, about: tuple[str, bytes] | None = None
@@ -98,7 +98,7 @@ class Transactions:
 
     def _write_once(self, work: Callable[[Session], T]) -> T:
         session = self.session
-        session.close()
+        give_back(session)
         seals.forget_touched(session)
         self._events = []
         try:
@@ -118,7 +118,7 @@ class Transactions:
             return result
         finally:
             self._events = []
-            session.close()
+            give_back(session)
             seals.forget_touched(session)
 
     def record_alone(self, event: Event) -> None:
@@ -146,6 +146,19 @@ class Transactions:
         if about is not None:
             event = Event("denied", actor, *about, succeeded=False, detail=type(denied).__name__)
             self._try_writing(lambda session: self.record(event))
+
+
+def give_back(session: Session) -> None:
+    """Give a session's connection back to the pool; one that died since the last question is thrown away.
+
+    Nothing is lost with it: what was read was read, and what was not committed is undone by the database itself. An
+    error raised here would take the place of an answer, or of the refusal that is on its way.
+    """
+    try:
+        session.close()
+    except DBAPIError as error:
+        log.warning("connection_lost", error=type(error.orig).__name__)
+        session.invalidate()
 
 
 @contextmanager
