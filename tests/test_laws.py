@@ -22,6 +22,7 @@ import pytest
 from tests.attacks.attacker import CANARY, Attacker, answer, assert_refused, models, write_blob
 from tests.attacks.history import live_through
 from tests.cast import Browser, Vault
+from tests.tus import PIECE, VERSION, Tus, metadata
 from vault.crypto.randomness import new_id
 from vault.crypto.sealing import sealed_size
 from vault.errors import Unreadable
@@ -260,6 +261,8 @@ def test_law_5_no_secret_of_the_whole_story_is_found_anywhere(
     grep.add("second content", SECOND)
     grep.add("typo", TYPO)
     for member in vault.members.values():
+        for day, key in zip(("today", "yesterday"), member.account.upload_keys, strict=True):
+            grep.add(f"upload key of {member.name} of {day}", key)
         grep.add(f"passphrase of {member.name}", member.passphrase)
         grep.add(f"token of {member.name}", member.token.rpartition(".")[0][-80:])
         grep.add(f"signature of {member.name}", member.token.rpartition(".")[2])
@@ -316,6 +319,7 @@ def test_law_5_no_secret_of_the_whole_story_is_found_anywhere(
     seen(alice.put(f"/documents/{mine}/content", data=SECOND, headers={"Content-Type": KIND}), 200)
     for query in (f"?q={quote(NEW_NAME[:8])}", "?sort=name", "?sort=type", f"?sort={quote(NAME)}"):
         seen(bob.get(f"/documents{query}"), 200, 400)
+    resume(vault, grep, temporary, spooled, seen)
     page = vault.browser("bob")
     assert NEW_NAME in seen(page.get("/shared"), 200).body.decode()
     seen(page.get(f"/documents/{mine}"), 200)
@@ -374,6 +378,58 @@ def send_form(vault: Vault, browser: Browser, temporary: Path, spooled: set[str]
     spooled |= body.spooled
     (row,) = Attacker(vault).rows("document")
     return str(row["id"].hex())
+
+
+def resume(vault: Vault, grep: Grep, temporary: Path, spooled: set[str], seen: Any) -> None:
+    """Upload by tus, in pieces and in parts that are joined, with every refusal; its addresses are secrets too."""
+    tus, told = Tus(vault), metadata(filename=NAME, filetype=KIND, path=FOLDER, recipients="bob")
+    half, places = len(CONTENT) // 2, []
+    for length, headers in (
+        (len(CONTENT), {}), (half, {"Upload_Concat": "partial"}), (half, {"Upload_Concat": "partial"}), (9, {}),
+    ):  # fmt: skip
+        created = tus.create(length, Upload_Metadata=told, **headers)
+        seen(created, 201)
+        places.append(created.headers["Location"])
+        grep.add(f"address {len(places)}", places[-1].rpartition("/")[2][60:])
+    whole, one, two, ended = places
+    for start in (0, half):
+        body = WatchedBody(CONTENT[start : start + half], temporary)
+        sent = tus.api.open(
+            "PATCH", whole.removeprefix("/api/v1"), input_stream=body,
+            headers={"Tus-Resumable": VERSION, "Upload-Offset": str(start), "Content-Type": PIECE,
+                     "Content-Length": str(half)},
+        )  # fmt: skip
+        spooled |= body.spooled
+        seen(sent, 204)
+    assert (
+        seen(vault.api("bob").get(f"/documents/{sent.headers['X-Vault-Document']}/content"), 200).body
+        == CONTENT
+    )
+    for place in (one, two):
+        seen(tus.patch(place, 0, CONTENT[:half]), 204)
+    seen(tus.join(one, two + "A"), 404)
+    seen(tus.join(one, two, Upload_Metadata=metadata(filename=NAME + "/..")), 400)
+    joined = tus.join(one, two, Upload_Metadata=told)
+    grep.add("address of the joined", joined.headers["Location"].rpartition("/")[2][60:])
+    seen(joined, 201)
+    for refused, status in (
+        (tus.patch(ended, 5, CONTENT[:4]), 409),
+        (tus.patch(ended, 0, CONTENT[:4], Upload_Checksum="sha1 " + "A" * 27 + "="), 460),
+        (tus.patch(ended, 0, CONTENT[:4], Content_Type=KIND), 415),
+        (tus.patch(ended, 0, CONTENT[:10]), 413),
+        (tus.create(5, Upload_Metadata=f"filename {NAME}"), 400),
+        (tus.create(5, Upload_Concat=f"final;{ended}"), 400),
+        (tus.patch(ended, 0, b"x", Tus_Resumable="0.2.2"), 412),
+        (Tus(vault, "charlie").patch(ended, 0, b"x"), 404),
+        (Tus(vault, None).patch(ended, 0, b"x"), 423),
+        (Tus(vault, None).patch(ended + "A", 0, b"x"), 401),
+        (tus.delete(ended), 204),
+        (tus.patch(ended, 0, b"x"), 410),
+        (tus.send("GET", ended), 405),
+        (vault.browser("alice").get(ended), 405),
+        (vault.browser("alice").get(ended + "/"), 404),
+    ):
+        seen(refused, status)
 
 
 def damage(vault: Vault, document: bytes) -> None:

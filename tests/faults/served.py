@@ -106,6 +106,13 @@ class Served:
         self.vault.close()
 
 
+def restart(made: Served) -> None:
+    """Start the server anew where it was: clients find it at the same address."""
+    made.server = start_vault(
+        made.vault.instance, made.server.port, command=(*LAUNCHER, made.order_file), **made.settings
+    )
+
+
 def serve(vault: Vault, order_file: Path, settings: dict[str, Any]) -> VaultServer:
     return start_vault(vault.instance, command=(*LAUNCHER, order_file), **settings)
 

@@ -82,6 +82,10 @@ class ServerProcess:
                 self._process.kill()
                 self._process.wait()
 
+    def wait(self, seconds: float) -> int:
+        """Wait until the server has ended by itself; return its exit code."""
+        return self._process.wait(seconds)
+
     def kill(self) -> None:
         """End the server at once, as a power cut would."""
         self._process.kill()

@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -26,12 +27,14 @@ from vault.errors import (
     BadInput,
     BrokenOff,
     Conflict,
+    Exists,
     Forbidden,
     Gone,
     Locked,
     NotFound,
     OffsetMismatch,
     QuotaExceeded,
+    StoreUnavailable,
     TooLarge,
     TooManyUploads,
     VaultError,
@@ -368,7 +371,8 @@ def test_f16_a_piece_that_stalls_is_overtaken_and_mixes_nothing(alice: Sender) -
     )
     thread.start()
     assert stalled.wait(30)
-    offset = until(lambda: alice.look(begun.token).offset)
+    offset = 2 * PART
+    until(lambda: alice.look(begun.token).offset == offset)
     with pytest.raises(BrokenOff):
         alice.piece(begun.token, offset, b"n" * (PART // 2), announced=6 * PART - offset)
     gate.set()
@@ -381,14 +385,12 @@ def test_f16_a_piece_that_stalls_is_overtaken_and_mixes_nothing(alice: Sender) -
     assert alice.vault.read("alice", sent.document_id) == b"o" * offset + b"n" * (6 * PART - offset)
 
 
-def until(value: Callable[[], int]) -> int:
-    """Wait until there is something other than 0."""
-    deadline = threading.Event()
-    for _ in range(600):
-        if found := value():
-            return found
-        deadline.wait(0.05)
-    raise AssertionError("waited in vain")
+def until(true: Callable[[], bool]) -> None:
+    """Wait for a condition; raises ``AssertionError`` when it does not come in time."""
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
 
 
 def test_f16_many_who_complete_at_once_make_one_document(anywhere: Sender) -> None:
@@ -957,3 +959,49 @@ def test_no_part_is_there_before_all_parts_before_it_are() -> None:
 
 def test_wishes_pass_over_what_they_do_not_know() -> None:
     assert wishes_of("") == wishes_of("own //8=,other") == Wishes()
+
+
+def test_f10_a_put_whose_answer_is_lost_is_there_once_and_the_upload_goes_on(
+    alice: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store has it, the server does not know: ``HEAD`` tells the truth, and nothing is stored twice."""
+    content, store = os.urandom(3 * PART), alice.vault.app.extensions["docvault"].store
+    put, lost = (
+        store.put_new,
+        [2 * PART, 0],
+    )  # the last part's answer, and then the first part's of another upload
+
+    def losing(name: str, *given: Any) -> None:
+        put(name, *given)
+        if lost and int(name.split("/")[1][:16], 16) == lost[0]:
+            lost.pop(0)
+            raise StoreUnavailable
+
+    monkeypatch.setattr(store, "put_new", losing)
+    one, two = alice.begin(len(content)), alice.begin(len(content))
+    with pytest.raises(StoreUnavailable):
+        alice.piece(one.token, 0, content)
+    assert alice.look(one.token).offset == 2 * PART
+    with pytest.raises(StoreUnavailable):
+        alice.piece(two.token, 0, content)
+    assert alice.look(two.token).offset >= PART
+    for begun in (one, two):
+        offset = alice.look(begun.token).offset
+        document = alice.piece(begun.token, offset, content[offset:]).document_id
+        assert document and alice.vault.read("alice", document) == content
+    assert lost == [] and len(documents(alice.vault)) == 2
+
+
+def test_f10_a_part_that_was_there_and_is_destroyed_by_now_is_another_ones(
+    alice: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else's piece was first, and its upload was ended before this one looked at it."""
+    begun, store = alice.begin(PART + 1), alice.vault.app.extensions["docvault"].store
+
+    def late(name: str, *given: Any) -> None:
+        raise Exists
+
+    monkeypatch.setattr(store, "put_new", late)
+    with pytest.raises(OffsetMismatch):
+        alice.piece(begun.token, 0, bytes(PART))
+    monkeypatch.undo()

@@ -26,6 +26,7 @@ FIELD_BYTES = 2**16
 FIELDS = 2000
 OVERHEAD_BYTES = 2**20
 DRAIN_SECONDS = 2.0
+LAST_SECONDS = 0.1
 
 
 class VaultRequest(Request):
@@ -260,6 +261,13 @@ def receive_piece(
 
 
 def _read_piece(size: int) -> bytes:
+    """Read, and where the connection breaks give what had come before: gunicorn still holds it, and gives it up now."""
+    try:
+        return _read_body(size)
+    except (ClientDisconnected, OSError):
+        connection = request.environ.get("gunicorn.socket")
+        if connection is not None:
+            connection.settimeout(LAST_SECONDS)
     try:
         return _read_body(size)
     except (ClientDisconnected, OSError):

@@ -254,7 +254,7 @@ class Resumable:
         if found is None:
             raise Gone
         row: Upload = seals.believed(found[0])
-        return row
+        return _of(ticket, row)
 
     def _held(self, segment: bytes) -> _Held:
         """List what the store holds of a segment; raises ``Gone`` where the upload was ended."""
@@ -418,9 +418,7 @@ class Resumable:
 
     def _note_length(self, ticket: UploadTicket, length: int) -> None:
         def work(session: Session) -> None:
-            row = session.get(Upload, ticket.upload, with_for_update=True)
-            if row is None:
-                raise Gone
+            row = _of(ticket, session.get(Upload, ticket.upload, with_for_update=True))
             if row.reserved_bytes is None:
                 row.reserved_bytes = length
 
@@ -439,9 +437,7 @@ class Resumable:
         own = _place_of(last)
 
         def work(session: Session) -> bytes:
-            row = session.get(Upload, ticket.upload, with_for_update=True)
-            if row is None:
-                raise Gone
+            row = _of(ticket, session.get(Upload, ticket.upload, with_for_update=True))
             if row.document_id is not None:
                 self._bury_lasts(session, ticket.upload, [own] if last.suffix else [])
                 return row.document_id
@@ -503,13 +499,10 @@ class Resumable:
             raise TooLarge(self.largest)
 
         def work(session: Session) -> _Final:
-            rows = [
-                session.get(Upload, upload, with_for_update=True)
-                for upload in sorted(t.upload for t in tickets)
+            present = [
+                _of(ticket, session.get(Upload, ticket.upload, with_for_update=True))
+                for ticket in sorted(tickets, key=lambda ticket: ticket.upload)
             ]
-            present = [row for row in rows if row is not None]
-            if len(present) < len(rows):
-                raise Gone
             before = self._joined_before(session, account, present, [ticket.upload for ticket in tickets])
             if before is not None:
                 return before
@@ -583,9 +576,7 @@ class Resumable:
         ticket = self._ticket(account.user_id, token)
 
         def work(session: Session) -> None:
-            row = session.get(Upload, ticket.upload, with_for_update=True)
-            if row is None:
-                raise Gone
+            row = _of(ticket, session.get(Upload, ticket.upload, with_for_update=True))
             if row.document_id is not None:
                 raise Conflict("This upload is a document already. Delete the document instead.")
             # Pieces that are still under way may come until the token has expired; the order outlives them.
@@ -598,6 +589,15 @@ class Resumable:
             self._store.put_new(f"{ticket.upload.hex()}/{ENDED}", b"")
         doomed = [info.name for info in self._store.list(f"{ticket.upload.hex()}/")]
         self._store.delete(name for name in doomed if not name.endswith(f"/{ENDED}"))
+
+
+def _of(ticket: UploadTicket, row: Upload | None) -> Upload:
+    """Return the row that a ticket speaks of; ``Gone`` where it is no more, ``NotFound`` for another person's."""
+    if row is None:
+        raise Gone
+    if row.user_id != ticket.user:
+        raise NotFound
+    return row
 
 
 def _bounded(read: Read, room: int) -> Read:

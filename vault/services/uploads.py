@@ -28,6 +28,7 @@ from vault.errors import (
     Exists,
     KeyChanged,
     LoginRequired,
+    Missing,
     QuotaExceeded,
     TooLarge,
     TooManyUploads,
@@ -651,8 +652,12 @@ def put_once(
     """Put a blob; that it exists with the same size and digest is our own earlier success, its answer lost."""
     try:
         store.put_new(name, blob, ready)
-    except Exists:
-        with store.get(name, len(blob) - TRAILER) as present:
+    except Exists as exists:
+        try:
+            present = store.get(name, len(blob) - TRAILER)
+        except Missing:
+            raise exists from None  # it was another's, and is destroyed already
+        with present:
             if present.size != len(blob) or present.read() != bytes(blob[-TRAILER:]):
                 raise
 
