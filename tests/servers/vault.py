@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.servers.processes import LOOPBACK, ServerProcess, free_ports
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-DOCVAULT = (sys.executable, "-m", "vault.cli")
 
 
 class VaultServer:
@@ -51,6 +50,15 @@ class VaultServer:
             answer = client.post("/token", json={"username": username, "passphrase": passphrase})
             return str(answer.raise_for_status().json()["token"])
 
+    def crash(self) -> None:
+        """End the server and its workers at once, as a power cut would; ``start_vault`` on the same port follows."""
+        pid = self.process.pid
+        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        self.process.kill()
+        for worker in workers:
+            with suppress(ProcessLookupError):
+                os.kill(int(worker), signal.SIGKILL)
+
     def stop(self, seconds: float = 30) -> float:
         """End the server; return how many seconds that took."""
         began = time.monotonic()
@@ -58,32 +66,22 @@ class VaultServer:
         return time.monotonic() - began
 
 
-def start_vault(
-    instance: Path, port: int | None = None, command: Sequence[str | Path] = DOCVAULT, **settings: Any
-) -> VaultServer:
+def start_vault(instance: Path, port: int | None = None, **settings: Any) -> VaultServer:
     """Start a vault and wait until it answers; ``settings`` become ``DOCVAULT_*`` variables."""
     port = port or free_ports(1)[0]
     instance.mkdir(parents=True, exist_ok=True)
     log = instance.parent / f"{instance.name}-{port}.log"
+    environment = {"DOCVAULT_REGISTRATION": "open", "DOCVAULT_INSTANCE": str(instance)}
+    environment |= {f"DOCVAULT_{name.upper()}": str(value) for name, value in settings.items()}
     process = ServerProcess(
-        [*command, "serve", "--port", str(port)],
+        [sys.executable, "-m", "vault.cli", "serve", "--port", str(port)],
         log,
-        environment=environment_of(instance, **settings),
+        environment=environment,
         folder=instance,
     )
     server = VaultServer(instance, log, port, process)
     process.wait_until(lambda: _answers(server.url), seconds=60)
     return server
-
-
-def environment_of(instance: Path, **settings: Any) -> dict[str, str]:
-    """Return the variables for a command on ``instance``; the tests' own modules are found too."""
-    environment = {
-        "DOCVAULT_REGISTRATION": "open",
-        "DOCVAULT_INSTANCE": str(instance),
-        "PYTHONPATH": str(ROOT),
-    }
-    return environment | {f"DOCVAULT_{name.upper()}": str(value) for name, value in settings.items()}
 
 
 def _answers(url: str) -> bool:

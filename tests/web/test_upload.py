@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.cast import Browser, Vault
 from tests.http.forms import CONTENT_TYPE, field, file, form
 from tests.web.forms import errors, flashed, heading, words
+from vault.crypto.accounts import upload_names_key
 
 
 def send(
@@ -56,6 +58,19 @@ def test_what_is_wrong_is_said_on_the_page_and_nothing_is_stored(
     assert answer.status_code == 400
     assert said in (errors(answer, beside) if beside else words(answer.text))
     assert vault.api("alice").get("/documents").json["items"] == []
+
+
+def test_the_page_gives_its_script_a_key_for_the_names_of_files(vault: Vault) -> None:
+    """One a person, the same after every login, and no key that opens anything."""
+
+    def key(name: str) -> str:
+        (found,) = re.findall(r'data-names-key="([0-9a-f]{64})"', vault.browser(name).get("/upload").text)
+        return str(found)
+
+    assert bytes.fromhex(key("alice")) == upload_names_key(vault.alice.account.account_key)
+    assert key("alice") == key("alice") != key("bob")
+    document = vault.upload("alice").hex()
+    assert key("alice") in vault.browser("alice").get(f"/documents/{document}/version").text
 
 
 def test_a_script_is_answered_in_json(vault: Vault) -> None:

@@ -52,7 +52,9 @@ def upload_page(
     form = UploadForm(formdata=None)
     if error is not None:
         put_beside(form, error)
-    return page(template, form, limit=services().settings.max_document_bytes, **shown)
+    names_key = current_account().upload_names_key.hex()
+    limit = services().settings.max_document_bytes
+    return page(template, form, limit=limit, names_key=names_key, **shown)
 
 
 def refused(error: BadInput | KeyChanged, template: str, **shown: object) -> ResponseReturnValue:
