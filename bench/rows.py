@@ -357,10 +357,14 @@ def memory(bench: Bench) -> list[Row]:
                 with Client(fresh, token) as client:
                     client.ask("GET", "/me")
             idle = max(idle, *fresh.resident())
-            for _ in range(2):
-                act(fresh, token)
+            with fresh.watched() as seen:
+                for _ in range(2):
+                    act(fresh, token)
             peak = max(fresh.peaks()) / 1e6
-        rows.append(Row(f"memory of a worker, {what} {name}", peak, "MB", must=100, aim=75))
+        note = f"{peak:.0f} MB with every page counted that it shares with the others"
+        rows.append(
+            Row(f"memory of a worker, {what} {name}", seen[0] / 1e6, "MB", must=100, aim=75, note=note)
+        )
         bench.rest(keep=keep)
     return [Row("memory of a worker, idle", idle / 1e6, "MB"), *rows]
 

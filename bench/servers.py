@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +18,11 @@ from pathlib import Path
 WORKERS = 2
 THREADS = 8
 HOST = "127.0.0.1"
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "134217728", "MALLOC_TRIM_THRESHOLD_": "268435456"}
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "134217728",
+    "MALLOC_TRIM_THRESHOLD_": "268435456",
+    "MALLOC_ARENA_MAX": "1",
+}
 """What `docvault serve` sets for itself; the plain server gets the same."""
 
 
@@ -48,6 +53,25 @@ class Server:
         """Each worker's resident memory now, in bytes."""
         return [_status(pid, "VmRSS") for pid in self.workers()]
 
+    @contextmanager
+    def watched(self) -> Iterator[list[int]]:
+        """Collect each worker's memory in bytes while the block runs, shared pages by their share; the peak first."""
+        seen: list[int] = []
+        over = threading.Event()
+
+        def look() -> None:
+            while not over.wait(0.01):
+                seen.extend(_shared_fairly(pid) for pid in self.workers())
+
+        watcher = threading.Thread(target=look)
+        watcher.start()
+        try:
+            yield seen
+        finally:
+            over.set()
+            watcher.join()
+            seen.sort(reverse=True)
+
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -56,6 +80,13 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+def _shared_fairly(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise LookupError("Pss")
 
 
 def _status(pid: int, field: str) -> int:

@@ -32,6 +32,7 @@ class Line:
     json: dict[str, Any] | None = None
     body: bytes | None = None
     query: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
     asks_token: bool = field(default=True)
 
 
@@ -64,7 +65,14 @@ def alone(status: int, refused: int) -> Expected:
     return Expected(refused, refused, 404, 404, 404, status)
 
 
+def uploaders(status: int, disabled: int = 423) -> Expected:
+    """What is sent to the address of an upload of Alice's: while nobody is logged in it waits, for others it is not."""
+    return Expected(423, disabled, 404, 404, 404, status)
+
+
 TO_LOGIN, LOGIN_FIRST = 302, 401
+TUS = {"Tus-Resumable": "1.0.0"}
+PIECE = TUS | {"Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"}
 FILE = {"file": (b"access", "access.txt")}
 YES = {"confirm": "1"}
 
@@ -120,6 +128,12 @@ TABLE: dict[str, Line] = {
     "POST /upload": Line(members(303, LOGIN_FIRST), form=FILE),
     "GET /api/v1/documents": Line(members(200, LOGIN_FIRST)),
     "POST /api/v1/documents": Line(members(201, LOGIN_FIRST), body=b"access"),
+    # Uploads that resume
+    "POST /api/v1/uploads": Line(members(201, LOGIN_FIRST), headers=TUS | {"Upload-Length": "6"}),
+    "HEAD /api/v1/uploads/<token>": Line(uploaders(200), headers=TUS),
+    "PATCH /api/v1/uploads/<token>": Line(uploaders(204, disabled=404), body=b"access", headers=PIECE),
+    "DELETE /api/v1/uploads/<token>": Line(uploaders(204), headers=TUS),
+    "POST /api/v1/uploads/<token>": Line(uploaders(204), headers=TUS | {"X-HTTP-Method-Override": "DELETE"}),
     # A document
     "GET /documents/<id:document_id>": Line(readers(200, TO_LOGIN)),
     "GET /documents/<id:document_id>/content": Line(readers(200, TO_LOGIN)),
@@ -142,6 +156,9 @@ TABLE: dict[str, Line] = {
     "POST /documents/selected": Line(
         owners(303, LOGIN_FIRST), form=YES | {"action": "delete", "documents": "<id:document_id>"}
     ),
+    "GET /documents/zip": Line(readers(200, TO_LOGIN), query="?id=<id:document_id>"),
+    "GET /api/v1/documents/zip": Line(readers(200, LOGIN_FIRST), query="?id=<id:document_id>"),
+    "POST /api/v1/documents/zip": Line(readers(200, LOGIN_FIRST), json={"ids": ["<id:document_id>"]}),
     "GET /api/v1/documents/<id:document_id>": Line(readers(200, LOGIN_FIRST)),
     "PATCH /api/v1/documents/<id:document_id>": Line(owners(200, LOGIN_FIRST), json={"name": "new"}),
     "DELETE /api/v1/documents/<id:document_id>": Line(owners(204, LOGIN_FIRST)),
@@ -158,8 +175,12 @@ TABLE: dict[str, Line] = {
     ),
     "DELETE /api/v1/documents/<id:document_id>/shares/<username>": Line(owners(204, LOGIN_FIRST)),
 }
-"""Every route and method; HEAD goes with GET, and OPTIONS tells nothing but methods."""
+"""Every route and method; HEAD goes with GET where there is one, and OPTIONS tells nothing but methods."""
 
 LEAVING = Line(leavers(204, LOGIN_FIRST))
-UNSAFE = [key for key in TABLE if not key.startswith("GET ")]
-WITH_AN_ID = [key for key in TABLE if re.search("<id:(document|version)_id>", key)]
+UNSAFE = [key for key in TABLE if not key.startswith(("GET ", "HEAD "))]
+WITH_AN_ID = [
+    key
+    for key, line in TABLE.items()
+    if re.search("<id:(document|version)_id>", f"{key}{line.query}{line.json}")
+]

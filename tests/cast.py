@@ -95,8 +95,10 @@ class Vault:
     def services(self) -> Iterator[Services]:
         """The services outside of a request, as the command line has them."""
         with self.app.app_context():
-            yield services()
-            db.session.remove()
+            try:
+                yield services()
+            finally:
+                db.session.remove()
 
     @property
     def blobs(self) -> Path:

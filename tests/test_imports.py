@@ -44,13 +44,15 @@ HTTP_INSIDE = "http services errors wiring extensions config"
 TABLE = {
     "vault": room(),
     "errors": room(),
+    "failpoints": room(),
     "crypto": room("errors crypto", "cryptography jwt blake3 diceware"),
-    "storage": room("errors storage", "minio urllib3"),
-    "extensions": room("", "flask_sqlalchemy flask_migrate flask_login flask_wtf sqlalchemy"),
+    "storage": room("errors failpoints storage", "minio urllib3"),
+    "extensions": room("", "flask_sqlalchemy flask_login flask_wtf sqlalchemy"),
     "models": room("extensions", "sqlalchemy"),
     "metrics": room("", "prometheus_client"),
     "services": room(
-        "services models errors crypto storage.protocol metrics", "sqlalchemy structlog zipstream zxcvbn"
+        "services models errors failpoints crypto storage.protocol metrics",
+        "sqlalchemy structlog zipstream zxcvbn",
     ),
     "http": room(HTTP_INSIDE, "multipart", kin=FLASK),
     "web": room(HTTP_INSIDE + " web", "segno", kin=FLASK),

@@ -1,4 +1,7 @@
-"""The laws that hold everywhere: order of put and commit, secrecy of names, seals that do not move, silence of logs."""
+"""The laws that hold everywhere: secrecy of names, seals that do not move, silence of logs.
+
+Law 1, the order of put and commit, is held by ``tests/faults``.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,6 @@ import io
 import json
 import logging
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -22,75 +22,10 @@ import pytest
 from tests.attacks.attacker import CANARY, Attacker, answer, assert_refused, models, write_blob
 from tests.attacks.history import live_through
 from tests.cast import Browser, Vault
+from tests.tus import PIECE, VERSION, Tus, metadata
 from vault.crypto.randomness import new_id
 from vault.crypto.sealing import sealed_size
 from vault.errors import Unreadable
-
-# Law 1: put blobs, then commit; commit, then delete blobs
-
-LATE = (CANARY * 2000)[:100_000]  # four parts of 32 KiB
-UPLOADS = [("before put", 1), ("after put", 4), ("before commit", 2), ("after commit", 2)]
-DELETES = [("before commit", 1), ("after commit", 1), ("before destroying", 1), ("after destroying", 1)]
-
-
-def kill(vault: Vault, act: str, moment: str, number: int) -> None:
-    """Run the act in a process of its own that is killed at the moment."""
-    order = {
-        "instance": str(vault.instance),
-        "token": vault.alice.token,
-        "act": act,
-        "moment": moment,
-        "number": number,
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.killed"],
-        input=json.dumps(order).encode() + b"\n" + LATE,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, f"{moment} never came: {done.stderr.decode()[-2000:]}"
-
-
-@pytest.mark.parametrize(("moment", "number"), UPLOADS)
-def test_law_1_an_upload_that_is_killed_is_a_whole_document_or_none(
-    vault: Vault, moment: str, number: int
-) -> None:
-    safe = vault.upload("alice", b"safe")
-    kill(vault, "upload", moment, number)
-    items = vault.api("alice").get("/documents").json["items"]
-    late = [bytes.fromhex(item["id"]) for item in items if item["name"] == "late.bin"]
-    assert len(late) == (1 if moment == "after commit" else 0)
-    for document in late:
-        assert vault.read("alice", document) == LATE
-    assert vault.read("alice", safe) == b"safe"
-    with vault.services() as bundle:
-        assert bundle.check.run().findings == []
-        left = len(vault.blob_files())
-        bundle.sweep.run()
-        assert len(vault.blob_files()) == left, "what is left waits until the upload's row expires"
-    kept = Attacker(vault).rows("upload")
-    assert len(kept) == 1 - len(late), "the sealed row that lets the sweep destroy what is left"
-
-
-@pytest.mark.parametrize(("moment", "number"), DELETES)
-def test_law_1_a_deletion_that_is_killed_leaves_all_or_nothing_readable(
-    vault: Vault, moment: str, number: int
-) -> None:
-    document = vault.upload("alice", LATE)
-    kill(vault, "delete", moment, number)
-    items = vault.api("alice").get("/documents").json["items"]
-    if moment == "before commit":
-        assert [item["id"] for item in items] == [document.hex()]
-        assert vault.read("alice", document) == LATE
-    else:
-        assert items == []
-    with vault.services() as bundle:
-        assert bundle.check.run().findings == []
-        bundle.sweep.run()
-        assert bool(vault.blob_files()) == (moment == "before commit")
-        assert bundle.check.run().findings == []
-
 
 # Law 2: names, types and lengths of names are secrets too
 
@@ -326,6 +261,8 @@ def test_law_5_no_secret_of_the_whole_story_is_found_anywhere(
     grep.add("second content", SECOND)
     grep.add("typo", TYPO)
     for member in vault.members.values():
+        for day, key in zip(("today", "yesterday"), member.account.upload_keys, strict=True):
+            grep.add(f"upload key of {member.name} of {day}", key)
         grep.add(f"passphrase of {member.name}", member.passphrase)
         grep.add(f"token of {member.name}", member.token.rpartition(".")[0][-80:])
         grep.add(f"signature of {member.name}", member.token.rpartition(".")[2])
@@ -382,6 +319,7 @@ def test_law_5_no_secret_of_the_whole_story_is_found_anywhere(
     seen(alice.put(f"/documents/{mine}/content", data=SECOND, headers={"Content-Type": KIND}), 200)
     for query in (f"?q={quote(NEW_NAME[:8])}", "?sort=name", "?sort=type", f"?sort={quote(NAME)}"):
         seen(bob.get(f"/documents{query}"), 200, 400)
+    resume(vault, grep, temporary, spooled, seen)
     page = vault.browser("bob")
     assert NEW_NAME in seen(page.get("/shared"), 200).body.decode()
     seen(page.get(f"/documents/{mine}"), 200)
@@ -440,6 +378,58 @@ def send_form(vault: Vault, browser: Browser, temporary: Path, spooled: set[str]
     spooled |= body.spooled
     (row,) = Attacker(vault).rows("document")
     return str(row["id"].hex())
+
+
+def resume(vault: Vault, grep: Grep, temporary: Path, spooled: set[str], seen: Any) -> None:
+    """Upload by tus, in pieces and in parts that are joined, with every refusal; its addresses are secrets too."""
+    tus, told = Tus(vault), metadata(filename=NAME, filetype=KIND, path=FOLDER, recipients="bob")
+    half, places = len(CONTENT) // 2, []
+    for length, headers in (
+        (len(CONTENT), {}), (half, {"Upload_Concat": "partial"}), (half, {"Upload_Concat": "partial"}), (9, {}),
+    ):  # fmt: skip
+        created = tus.create(length, Upload_Metadata=told, **headers)
+        seen(created, 201)
+        places.append(created.headers["Location"])
+        grep.add(f"address {len(places)}", places[-1].rpartition("/")[2][60:])
+    whole, one, two, ended = places
+    for start in (0, half):
+        body = WatchedBody(CONTENT[start : start + half], temporary)
+        sent = tus.api.open(
+            "PATCH", whole.removeprefix("/api/v1"), input_stream=body,
+            headers={"Tus-Resumable": VERSION, "Upload-Offset": str(start), "Content-Type": PIECE,
+                     "Content-Length": str(half)},
+        )  # fmt: skip
+        spooled |= body.spooled
+        seen(sent, 204)
+    assert (
+        seen(vault.api("bob").get(f"/documents/{sent.headers['X-Vault-Document']}/content"), 200).body
+        == CONTENT
+    )
+    for place in (one, two):
+        seen(tus.patch(place, 0, CONTENT[:half]), 204)
+    seen(tus.join(one, two + "A"), 404)
+    seen(tus.join(one, two, Upload_Metadata=metadata(filename=NAME + "/..")), 400)
+    joined = tus.join(one, two, Upload_Metadata=told)
+    grep.add("address of the joined", joined.headers["Location"].rpartition("/")[2][60:])
+    seen(joined, 201)
+    for refused, status in (
+        (tus.patch(ended, 5, CONTENT[:4]), 409),
+        (tus.patch(ended, 0, CONTENT[:4], Upload_Checksum="sha1 " + "A" * 27 + "="), 460),
+        (tus.patch(ended, 0, CONTENT[:4], Content_Type=KIND), 415),
+        (tus.patch(ended, 0, CONTENT[:10]), 413),
+        (tus.create(5, Upload_Metadata=f"filename {NAME}"), 400),
+        (tus.create(5, Upload_Concat=f"final;{ended}"), 400),
+        (tus.patch(ended, 0, b"x", Tus_Resumable="0.2.2"), 412),
+        (Tus(vault, "charlie").patch(ended, 0, b"x"), 404),
+        (Tus(vault, None).patch(ended, 0, b"x"), 423),
+        (Tus(vault, None).patch(ended + "A", 0, b"x"), 401),
+        (tus.delete(ended), 204),
+        (tus.patch(ended, 0, b"x"), 410),
+        (tus.send("GET", ended), 405),
+        (vault.browser("alice").get(ended), 405),
+        (vault.browser("alice").get(ended + "/"), 404),
+    ):
+        seen(refused, status)
 
 
 def damage(vault: Vault, document: bytes) -> None:

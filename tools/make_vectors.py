@@ -497,6 +497,60 @@ def tokens(alice: Person) -> list[Case]:
     ]  # fmt: skip
 
 
+def uploads(alice: Person) -> list[Case]:
+    today, yesterday = key_of("upload today"), key_of("upload yesterday")
+    segment, expires = key_of("upload segment"), datetime(2026, 11, 24, tzinfo=UTC)
+    upload, key = ident("upload"), hkdf(MASTER, enc("master/uploads"))
+    kid = hkdf(MASTER, enc("master/key-id"), length=8)
+    deferred, final, partial = 2**63 - 1, 2**63 - 2, 2**63
+
+    def locked(key: bytes) -> bytes:
+        context = enc("upload/segment-key", upload, alice.id)
+        return cobblestone(key, segment, context, stream("salt upload segment key", 24))
+
+    def token(field: int, under: bytes = today, until: datetime = expires, cut: int | None = None) -> bytes:
+        payload = (upload + alice.id + u64(field) + time64(until) + locked(under))[:cut]
+        return kid + cobblestone(key, payload, enc("upload/token"), stream(f"salt upload token {field}", 24))
+
+    def text(raw: bytes) -> str:
+        return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+    shown: Case = {
+        "result": "valid", "upload": upload, "user": alice.id, "is_partial": False, "is_final": False,
+        "expires_at": expires.isoformat(), "segment_key": segment, "upload_keys": [today.hex(), yesterday.hex()],
+    }  # fmt: skip
+    whole = token(10_000_000_000)
+    edited = bytearray(whole)
+    edited[60] ^= 1
+    refused: Case = {"result": "invalid", "upload_keys": [today.hex(), yesterday.hex()]}
+    metadata = b"filename UXVpdHRlbmdlbGVlLm9kdA==,filetype dGV4dC9wbGFpbg=="
+    body = listed(metadata, b"")
+    context = enc("upload/metadata", upload, alice.id)
+    return [
+        {"name": "token", **shown, "length": 10_000_000_000, "token": text(whole)},
+        {"name": "token of 0 bytes", **shown, "length": 0, "token": text(token(0))},
+        {"name": "partial", **shown, "length": 4096, "is_partial": True, "token": text(token(partial + 4096))},
+        {"name": "deferred", **shown, "length": None, "token": text(token(deferred))},
+        {"name": "deferred and partial", **shown, "length": None, "is_partial": True,
+         "token": text(token(partial + deferred))},
+        {"name": "final", **shown, "length": None, "is_final": True, "token": text(token(final))},
+        {"name": "under the key of yesterday", **shown, "length": 1, "token": text(token(1, yesterday))},
+        {"name": "expired long ago", **shown, "length": 1, "expires_at": MOMENT.replace(year=2000).isoformat(),
+         "token": text(token(1, until=MOMENT.replace(year=2000)))},
+        {"name": "edited", **refused, "token": text(bytes(edited))},
+        {"name": "of another master key", **refused, "token": text(bytes(8) + whole[8:])},
+        {"name": "shorter by a byte inside", **refused, "token": text(token(1, cut=-1))},
+        {"name": "cut by a character", **refused, "token": text(whole)[:-1]},
+        {"name": "with padding", **refused, "token": text(whole) + "=="},
+        {"name": "metadata", "result": "metadata", "upload": upload, "user": alice.id, "opened": body,
+         "upload_keys": [today.hex(), yesterday.hex()],
+         "sealed": cobblestone(today, pad(body), context, stream("salt upload metadata", 24))},
+        {"name": "metadata of yesterday", "result": "metadata", "upload": upload, "user": alice.id, "opened": body,
+         "upload_keys": [today.hex(), yesterday.hex()],
+         "sealed": cobblestone(yesterday, pad(body), context, stream("salt upload metadata yesterday", 24))},
+    ]  # fmt: skip
+
+
 def make() -> dict[str, str]:
     """Give the text of every vector file by its name."""
     inputs = json.loads((FOLDER / "inputs.json").read_text("utf-8"))
@@ -512,6 +566,7 @@ def make() -> dict[str, str]:
         "rows": rows(alice),
         "audit": audit(),
         "tokens": tokens(alice),
+        "uploads": uploads(alice),
     }
     made: dict[str, str] = {}
     for name, cases in files.items():

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from alembic.util import CommandError
 from flask import Flask
-from flask_migrate import upgrade
 from sqlalchemy.exc import OperationalError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -18,8 +16,8 @@ from vault.config import Settings, load_settings
 from vault.crypto.purposes import MASTER_FLASK
 from vault.crypto.randomness import new_secret
 from vault.errors import Misconfigured, SchemaTooNew
-from vault.extensions import csrf, db, login_manager, migrate
-from vault.http import headers, identity, problems, receiving
+from vault.extensions import csrf, db, login_manager
+from vault.http import headers, identity, problems, receiving, transfers
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -55,7 +53,6 @@ def create_app(settings: Settings | None = None) -> Flask:
         )
     app.extensions["docvault"] = wiring.Wiring(settings, master, wiring.make_store(settings))
     db.init_app(app)
-    migrate.init_app(app, db, directory=str(MIGRATIONS), render_as_batch=True)
     csrf.init_app(app)
     login_manager.init_app(app)
     with app.app_context():
@@ -66,6 +63,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     headers.register(app)
     identity.register(app)
     problems.register(app)
+    transfers.register(app)
     _register_faces(app)
     return app
 
@@ -125,6 +123,11 @@ def migrate_schema(app: Flask) -> None:
     Raises ``SchemaTooNew`` when a newer release has been here, ``Misconfigured`` when the database cannot be reached
     or the key is another vault's.
     """
+    # Imported here: a worker never migrates, and would carry twelve megabytes for it.
+    from alembic.util import CommandError
+    from flask_migrate import Migrate, upgrade
+
+    Migrate(app, db, directory=str(MIGRATIONS), render_as_batch=True)
     try:
         with wiring.start_lock(app.extensions["docvault"].settings):
             upgrade()

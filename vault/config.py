@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     max_document_bytes: int = Field(default=64 * 2**30, ge=1)
     quota_bytes: int = Field(default=0, ge=0)
     max_open_uploads: int = Field(default=32, ge=1)
-    part_size: int = Field(default=8 * 2**20, ge=16384, le=8 * 2**20)
+    part_size: int = Field(default=4 * 2**20, ge=16384, le=8 * 2**20)
     session_idle_minutes: int = Field(default=30, ge=1, le=24 * 60)
     session_hours: int = Field(default=12, ge=1, le=24 * 7)
     anchor_file: Path | None = None

@@ -1,9 +1,8 @@
-"""The Flask extensions, unbound: ``vault.app`` binds them."""
+"""The Flask extensions, unbound: ``vault.app`` binds them. Flask-Migrate is made where it migrates, once a start."""
 
 from __future__ import annotations
 
 from flask_login import LoginManager
-from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
 from sqlalchemy import MetaData
@@ -25,6 +24,5 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(model_class=Base, disable_autonaming=True)
-migrate = Migrate()
 login_manager = LoginManager()
 csrf = CSRFProtect()

@@ -26,6 +26,22 @@ def test_who_registers_gets_his_passphrase_this_once(vault: Vault) -> None:
     assert "passphrase" not in me
 
 
+def test_me_tells_what_is_stored_and_the_quota_where_there_is_one(vault: Vault) -> None:
+    vault.upload("alice", b"x" * 2000)
+    stored = vault.api("dora").get("/accounts").json["items"][0]["stored_bytes"]
+    me = vault.api("alice").get("/me").json
+    assert (me["stored_bytes"], me["quota_bytes"]) == (stored, None)
+    assert stored > 2000
+    vault.api("alice").put(
+        f"/documents/{vault.api('alice').get('/documents').json['items'][0]['id']}/content", data=b"y"
+    )
+    limited = vault.reopened(quota_bytes=1_000_000_000)
+    me = limited.api("alice").get("/me").json
+    assert me["quota_bytes"] == 1_000_000_000
+    assert me["stored_bytes"] > stored, "older versions count"
+    limited.close()
+
+
 def test_registration_by_invitation_asks_for_a_code(vault: Vault) -> None:
     closed = vault.reopened(registration="invite")
     assert closed.api().post("/users", json={"username": "zoe"}).status_code == 403
@@ -103,7 +119,9 @@ def test_me_tells_who_one_is_and_how_long(vault: Vault) -> None:
     me = vault.api("dora").get("/me").json
     assert (me["username"], me["role"]) == ("dora", "admin")
     assert 0 < me["seconds_left"] <= 24 * 3600
-    assert set(me) == {"id", "username", "role", "fingerprint", "session_expires_at", "seconds_left"}
+    assert set(me) == {
+        "id", "username", "role", "fingerprint", "session_expires_at", "seconds_left", "stored_bytes", "quota_bytes",
+    }  # fmt: skip
 
 
 def test_a_passphrase_is_changed_to_one_that_is_made(vault: Vault) -> None:

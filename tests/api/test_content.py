@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.attacks.attacker import Attacker
 from tests.cast import Vault
 from tests.http.forms import CONTENT_TYPE, file, form
 
@@ -152,6 +154,117 @@ def test_if_range_gives_a_range_of_the_same_version_only(house: Vault, document:
     assert (answer.status_code, answer.data) == (200, b"new content"), (
         "a resumed download never mixes versions"
     )
+
+
+# Ranges and parts
+
+PART = 32768
+LONG = bytes(i * i % 251 for i in range(20 * PART + 100))
+BORDERS = [
+    (0, 1), (PART - 1, PART + 1), (PART, PART + 1), (PART, 2 * PART), (2 * PART - 1, 2 * PART), (1, 3 * PART - 1),
+    (3 * PART, 6 * PART), (5 * PART + 16384, 7 * PART + 1), (20 * PART, 20 * PART + 1), (20 * PART - 1, 20 * PART + 1),
+    (20 * PART + 99, 20 * PART + 100), (19 * PART, 20 * PART + 100), (0, len(LONG)), (1, len(LONG)), (0, len(LONG) - 1),
+]  # fmt: skip
+
+
+class Counting:
+    """A blob store that counts which blobs are asked for, and how."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.is_far = store.is_far
+        self.got: list[str] = []
+        self.sized: list[str] = []
+        self.listed: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def get(self, name: str, start: int = 0, length: int | None = None) -> Any:
+        self.got.append(name)
+        return self._store.get(name, start, length)
+
+    def size(self, name: str) -> Any:
+        self.sized.append(name)
+        return self._store.size(name)
+
+    def list(self, prefix: str = "") -> Any:
+        self.listed.append(prefix)
+        return self._store.list(prefix)
+
+
+@pytest.fixture(scope="module")
+def parted(house: Vault) -> Iterator[tuple[Vault, str, Counting]]:
+    """The house with parts of 32 KiB, a document of 21 of them, and a store that counts."""
+    own = house.reopened(part_size=PART)
+    document = own.upload("alice", LONG, share=("bob",)).hex()
+    wiring = own.app.extensions["docvault"]
+    wiring.store = Counting(wiring.store)
+    yield own, document, wiring.store
+    own.close()
+
+
+@pytest.mark.parametrize(("start", "stop"), BORDERS)
+def test_a_range_over_the_borders_of_parts(
+    parted: tuple[Vault, str, Counting], start: int, stop: int
+) -> None:
+    vault, document, _ = parted
+    answer = get(vault, document, "bob", Range=f"bytes={start}-{stop - 1}")
+    assert (answer.status_code, answer.data) == (206, LONG[start:stop])
+
+
+@pytest.mark.parametrize("length", [1, 1024, PART])
+@pytest.mark.parametrize("part", [0, 7, 20])
+def test_a_small_range_reads_its_own_part_and_the_end_of_the_last(
+    parted: tuple[Vault, str, Counting], part: int, length: int
+) -> None:
+    """However many parts there are: two requests to the store, one where it is the last part."""
+    vault, document, store = parted
+    store.got.clear(), store.sized.clear(), store.listed.clear()
+    start = part * PART
+    answer = get(vault, document, "bob", Range=f"bytes={start}-{start + length - 1}")
+    assert answer.data == LONG[start : start + length]
+    places = sorted(int(name.partition("/")[2], 16) // PART for name in store.got)
+    assert set(places) == {part, 20} and len(places) <= 2
+    assert (store.sized, store.listed) == ([], [])
+
+
+def test_a_range_deep_in_a_part_costs_one_request_more(house: Vault) -> None:
+    content = LONG * 3
+    document = house.upload("alice", content).hex()
+    wiring = house.app.extensions["docvault"]
+    store = wiring.store = Counting(wiring.store)
+    for start in (100, 500_000, 1_000_001):
+        store.got.clear()
+        assert get(house, document, Range=f"bytes={start}-{start + 9}").data == content[start : start + 10]
+        assert len(store.got) <= 4, "a header and a range, of the part and of the last chunk"
+    wiring.store = store._store
+
+
+def test_a_range_of_a_damaged_part_is_refused_and_one_beside_it_is_good(house: Vault) -> None:
+    own = house.reopened(part_size=PART)
+    document = own.upload("alice", LONG)
+    path = Attacker(own).blob(document, 3)
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:100] + b"?" + path.read_bytes()[101:])
+    beside = get(own, document.hex(), Range=f"bytes={4 * PART}-{5 * PART - 1}")
+    assert (beside.status_code, beside.data) == (206, LONG[4 * PART : 5 * PART])
+    inside = get(own, document.hex(), Range=f"bytes={3 * PART + 5}-{3 * PART + 5}")
+    assert (inside.status_code, inside.mimetype) == (500, "application/problem+json")
+    own.close()
+
+
+def test_an_old_tag_in_if_range_gives_the_whole_new_version(parted: tuple[Vault, str, Counting]) -> None:
+    vault, _, _ = parted
+    document = vault.upload("alice", LONG).hex()
+    tag = get(vault, document).headers["ETag"]
+    begun = get(vault, document, Range=f"bytes=0-{PART}").data
+    vault.api("alice").put(f"/documents/{document}/content", data=LONG[::-1])
+    answer = get(vault, document, Range=f"bytes={len(begun)}-", If_Range=tag)
+    assert (answer.status_code, answer.data) == (200, LONG[::-1])
+    new = answer.headers["ETag"]
+    resumed = get(vault, document, Range=f"bytes={2 * PART}-", If_Range=new)
+    assert (resumed.status_code, resumed.data) == (206, LONG[::-1][2 * PART :])
 
 
 # New versions

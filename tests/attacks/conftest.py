@@ -11,7 +11,10 @@ from hypothesis import HealthCheck, settings
 
 from tests.attacks.history import live_through
 from tests.cast import Vault
+from tests.house import house
 from vault.crypto.keypairs import PrivateKeys, generate_keys
+
+__all__ = ["house"]
 
 settings.register_profile(
     "attacks", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None

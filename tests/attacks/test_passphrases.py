@@ -519,6 +519,8 @@ def test_p8_every_change_by_cookie_needs_the_token(vault: Vault) -> None:
                 got = browser.client.open(path, method=method, headers=headers, **body())
                 # A body that is no form stops the two that take files before its token is looked for.
                 refused = {400, 415} if endpoint in {"web.send_upload", "web.send_version"} else {400}
+                if endpoint.startswith("resumable."):
+                    refused = {412}  # these cannot say which version of tus they speak
                 assert got.status_code in refused, (method, path, got.status_code)
     assert state(vault) == before
 

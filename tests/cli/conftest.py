@@ -15,14 +15,14 @@ __all__ = ["house"]
 
 
 @pytest.fixture
-def command(vault: Vault, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def command(vault: Vault, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     """``docvault`` on the cast's vault."""
-    return Command(vault.instance, monkeypatch, capsys)
+    return Command(vault.instance, monkeypatch, capfd)
 
 
 @pytest.fixture
 def fresh(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Command]:
     """``docvault`` where nothing is there yet."""
-    yield Command(tmp_path / "fresh", monkeypatch, capsys)
+    yield Command(tmp_path / "fresh", monkeypatch, capfd)

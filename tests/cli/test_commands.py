@@ -18,7 +18,10 @@ from vault import __version__
 def test_help_and_version_name_every_command(command: Command) -> None:
     help_ = command("--help")
     assert help_.code == 0
-    for name in ("serve", "users", "keys", "check", "sweep"):
+    for name in (
+        *("serve", "users", "keys", "check", "sweep"),
+        *("login", "logout", "put", "get", "ls", "share", "revoke", "rm"),
+    ):
         assert re.search(rf"^\s+{name}\s+\S", help_.out, re.MULTILINE), name
     assert __version__ in command("--version").out
 
@@ -30,7 +33,8 @@ def test_help_imports_no_server() -> None:
         "from vault.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "print([name for name in ('flask','sqlalchemy','gunicorn','cryptography') if name in sys.modules])"
+        "names = ('flask','sqlalchemy','gunicorn','cryptography','httpx','rich')\n"
+        "print([name for name in names if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60

@@ -43,6 +43,13 @@ from vault.crypto.manifests import (
 from vault.crypto.masterkey import MasterKeys, parse_master_key
 from vault.crypto.parts import HEADER, PartReader, blob_name, blob_size, open_part
 from vault.crypto.passphrase import KdfParameters, derive_kek, normalise
+from vault.crypto.resumable import (
+    LONGEST_UPLOAD_TOKEN,
+    issue_upload_token,
+    open_segment_key,
+    open_upload_metadata,
+    read_upload_token,
+)
 from vault.crypto.rows import TAGS, row_seal
 from vault.crypto.sealing import unpad
 from vault.crypto.tokens import issue_token, read_token
@@ -309,3 +316,30 @@ def test_tokens(own_vectors: Vectors) -> None:
         )
         assert claims.upload_keys == (raw(case["upload_today"]), raw(case["upload_yesterday"]))
         assert read_token(master, issue_token(master, **claims._asdict()), now) == claims
+
+
+def test_uploads(own_vectors: Vectors) -> None:
+    whole = own_vectors("uploads")
+    master, results = master_of(whole), []
+    for case in whole["cases"]:
+        results.append(case["result"])
+        keys = [raw(key) for key in case["upload_keys"]]
+        if case["result"] == "invalid":
+            with pytest.raises(Unreadable):
+                read_upload_token(master, case["token"])
+            continue
+        owned: dict[str, bytes] = {"upload": raw(case["upload"]), "user": raw(case["user"])}
+        if case["result"] == "metadata":
+            assert open_upload_metadata(keys, raw(case["sealed"]), **owned) == raw(case["opened"])
+            continue
+        ticket = read_upload_token(master, case["token"])
+        said = {name: case[name] for name in ("length", "is_partial", "is_final")}
+        said["expires_at"] = sure(case["expires_at"])
+        assert ticket._asdict() == owned | said | {"sealed_key": ticket.sealed_key}
+        assert open_segment_key(keys, ticket) == raw(case["segment_key"])
+        assert len(case["token"]) == 310 <= LONGEST_UPLOAD_TOKEN
+        again = read_upload_token(
+            master, issue_upload_token(master, keys[0], raw(case["segment_key"]), **owned, **said)
+        )
+        assert again._replace(sealed_key=b"") == ticket._replace(sealed_key=b"")
+    assert set(results) == {"valid", "invalid", "metadata"}

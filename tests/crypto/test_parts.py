@@ -17,6 +17,7 @@ from vault.crypto.parts import (
     TRAILER,
     MessageReader,
     PartReader,
+    PartStream,
     Span,
     blob_name,
     blob_size,
@@ -482,3 +483,67 @@ def test_a_part_without_a_proper_place_is_refused(segment: bytes, offset: int, s
         blob_name(segment, offset, suffix)
     with pytest.raises(ValueError):
         seal_part(KEY, b"", segment=segment, offset=offset, suffix=suffix)
+
+
+# PartStream: from the beginning on, by the library's own decryptor
+
+
+def stream_of(length: int) -> PartStream:
+    return PartStream(KEY, segment=SEGMENT, offset=0, suffix=None, length=length)
+
+
+def stream_all(length: int, message: bytes, step: int) -> bytes:
+    stream = stream_of(length)
+    return b"".join(stream.open(message[at : at + step]) for at in range(0, len(message), step))
+
+
+@pytest.mark.parametrize("length", SIZES)
+@pytest.mark.parametrize("step", [1000, SEALED_CHUNK - 1, SEALED_CHUNK, HEADER + 2 * SEALED_CHUNK, 10**6])
+def test_a_stream_gives_the_plaintext_by_any_step(length: int, step: int) -> None:
+    message = sealed_blob(length)[:-TRAILER]
+    assert stream_all(length, message, step) == CONTENT[:length]
+
+
+def test_a_stream_gives_each_whole_chunk_at_once() -> None:
+    message = sealed_blob(2 * CHUNK + 5)[:-TRAILER]
+    stream, end = stream_of(2 * CHUNK + 5), HEADER + SEALED_CHUNK
+    assert stream.open(message[:HEADER]) == b""
+    assert stream.open(message[HEADER:end]) == CONTENT[:CHUNK]
+    assert stream.open(message[end:]) == CONTENT[CHUNK : 2 * CHUNK + 5]
+
+
+@pytest.mark.parametrize("at", [0, SALT, HEADER, HEADER + SEALED_CHUNK - 1, HEADER + SEALED_CHUNK, -1])
+def test_c1_a_stream_gives_nothing_of_a_changed_chunk(at: int) -> None:
+    message = bytearray(sealed_blob(CHUNK + 9)[:-TRAILER])
+    message[at] ^= 1
+    found = b""
+    stream = stream_of(CHUNK + 9)
+    with pytest.raises(Unreadable):
+        for start in range(0, len(message), 100):
+            found += stream.open(bytes(message[start : start + 100]))
+    assert found in (b"", CONTENT[:CHUNK])
+
+
+@pytest.mark.parametrize("length", [CHUNK, 2 * CHUNK, 2 * CHUNK + 5])
+def test_c3_a_stream_notices_a_message_of_another_length(length: int) -> None:
+    """Longer, or cut at a chunk's edge: the last chunk is always a short one."""
+    message = sealed_blob(length)[:-TRAILER]
+    with pytest.raises(Unreadable):
+        stream_of(length).open(message + bytes(1))
+    cut = message[: HEADER + SEALED_CHUNK]
+    with pytest.raises(Unreadable):
+        stream_of(CHUNK - TAG).open(cut[: HEADER + CHUNK])
+    longer = sealed_blob(length + CHUNK)[: len(message)]
+    with pytest.raises(Unreadable):
+        stream_of(length).open(longer)
+
+
+@given(st.integers(0, 3 * CHUNK + 5), st.lists(st.integers(0, 20_000), max_size=8))
+@settings(max_examples=60)
+def test_a_stream_gives_only_what_the_reader_gives(length: int, cuts: list[int]) -> None:
+    blob = sealed_blob(length)
+    message, stream, found = blob[:-TRAILER], stream_of(length), b""
+    for step in [*cuts, len(message)]:
+        piece, message = message[:step], message[step:]
+        found += stream.open(piece) if piece else b""
+    assert found == read_all(reader_of(length), blob)

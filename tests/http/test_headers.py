@@ -115,10 +115,10 @@ def test_a_throttled_a_failed_and_an_unavailable_answer_bear_them(
     assert unavailable.status_code in {500, 503}
     hold(unavailable)
 
-    def broken(self: FolderStore, name: str) -> int:
+    def broken(self: FolderStore, name: str, *span: int) -> int:
         raise ZeroDivisionError("a detail that nobody should see")
 
-    monkeypatch.setattr(FolderStore, "size", broken)
+    monkeypatch.setattr(FolderStore, "get", broken)
     unknown = vault.browser("alice").get(f"/documents/{document}/content")
     assert unknown.status_code == 500
     assert "a detail" not in unknown.text and "Traceback" not in unknown.text

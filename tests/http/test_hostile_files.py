@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tests.cast import Vault
 from tests.http.forms import CONTENT_TYPE, file, form
 from tests.http.hostile import FILES
+from vault.http.sending import CONTENT_POLICY
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +70,31 @@ def test_a_list_with_hostile_names_and_types_has_none_of_them_as_markup(
 
 
 def test_there_is_no_preview_and_no_other_way_to_the_bytes(uploaded: tuple[Vault, dict[str, str]]) -> None:
-    """Attack A3, checklist 49 and 50: the route table knows two addresses of content, for versions two more."""
+    """Attack A3, checklist 49 and 50: the route table knows two addresses of content, two for versions, two of zips."""
     vault, _ = uploaded
-    giving = {rule.rule for rule in vault.app.url_map.iter_rules() if "content" in rule.rule}
+    giving = {rule.rule for rule in vault.app.url_map.iter_rules() if re.search("content|zip", rule.rule)}
     assert giving == {
+        "/documents/zip",
+        "/api/v1/documents/zip",
         "/documents/<id:document_id>/content",
         "/documents/<id:document_id>/versions/<id:version_id>/content",
         "/api/v1/documents/<id:document_id>/content",
         "/api/v1/versions/<id:version_id>/content",
     }
-    for word in ("preview", "thumb", "zip", "inline", "render", "link", "public"):
+    for word in ("preview", "thumb", "inline", "render", "link", "public"):
         assert not any(word in rule.rule for rule in vault.app.url_map.iter_rules()), word
+
+
+def test_a_zip_is_an_attachment_that_no_browser_runs(uploaded: tuple[Vault, dict[str, str]]) -> None:
+    """Whatever is in it, and whichever face asks for it."""
+    vault, ids = uploaded
+    query = "&".join(f"id={one}" for one in ids.values())
+    for get in (vault.browser("charlie").get, vault.api("charlie").get):
+        answer = get(f"/documents/zip?{query}")
+        headers = answer.headers
+        assert (answer.status_code, headers["Content-Type"]) == (200, "application/zip")
+        assert headers["Content-Disposition"].startswith("attachment;")
+        assert headers["Content-Security-Policy"] == CONTENT_POLICY
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Cache-Control"] == "no-store"
+        assert answer.content_length == len(answer.data)

@@ -19,6 +19,8 @@ MAKE: dict[str, tuple[Any, ...]] = {
     "TooManyAttempts": (90,),
     "KeyChanged": ("bob",),
     "TooLarge": (1000,),
+    "QuotaExceeded": (1000,),
+    "TooManyUploads": (32,),
     "RangeUnsatisfiable": (1000,),
 }
 """Arguments of the errors that need some."""
@@ -78,7 +80,7 @@ def test_an_error_is_problem_json_for_the_api(failing: Failing, kind: type[error
     assert problem["title"] and problem["detail"] == str(error)
     assert problem["instance"] == answer.headers["X-Request-Id"]
     assert problem.get("field") == getattr(error, "field", None)
-    assert ("Retry-After" in answer.headers) == (answer.status_code in {429, 503})
+    assert ("Retry-After" in answer.headers) == (answer.status_code in {423, 429, 503})
 
 
 @RAISED

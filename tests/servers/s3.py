@@ -21,11 +21,17 @@ class S3Server:
     """A running S3 server. The pool answers ``wait`` questions only; stores bring their own."""
 
     def __init__(
-        self, name: str, port: int, access_key: str, secret_key: str, process: ServerProcess
+        self,
+        name: str,
+        port: int,
+        access_key: str,
+        secret_key: str,
+        process: ServerProcess,
+        address: str = LOOPBACK,
     ) -> None:
         self.name = name
         self.port = port
-        self.endpoint = f"{LOOPBACK}:{port}"
+        self.endpoint = f"{address}:{port}"
         self.access_key = access_key
         self.secret_key = secret_key
         self.process = process
@@ -80,13 +86,7 @@ def find_minio() -> Path | None:
 def start_seaweedfs(binary: Path, folder: Path) -> S3Server:
     """Start master, volume server, filer and S3 gateway in one process, about a second; telemetry is off."""
     access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
-    identity = {
-        "name": "docvault",
-        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
-        "actions": ["Admin", "Read", "List", "Tagging", "Write"],
-    }
-    config = folder / "s3.json"
-    config.write_text(json.dumps({"identities": [identity]}))
+    config = seaweedfs_identity(folder, access_key, secret_key)
     data = folder / "data"
     data.mkdir()
     names = [
@@ -130,8 +130,20 @@ def start_seaweedfs(binary: Path, folder: Path) -> S3Server:
         folder=folder,
     )
     server = S3Server("seaweedfs", ports["s3"], access_key, secret_key, process)
-    process.wait_until(lambda: _serves(server))
+    process.wait_until(lambda: serves(server))
     return server
+
+
+def seaweedfs_identity(folder: Path, access_key: str, secret_key: str) -> Path:
+    """Write the file that gives SeaweedFS's S3 gateway its one pair of keys."""
+    identity = {
+        "name": "docvault",
+        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
+        "actions": ["Admin", "Read", "List", "Tagging", "Write"],
+    }
+    config = folder / "s3.json"
+    config.write_text(json.dumps({"identities": [identity]}))
+    return config
 
 
 def start_minio(binary: Path, folder: Path) -> S3Server:
@@ -151,21 +163,25 @@ def start_minio(binary: Path, folder: Path) -> S3Server:
             data,
         ],
         folder / "log",
-        environment={
-            "MINIO_ROOT_USER": access_key,
-            "MINIO_ROOT_PASSWORD": secret_key,
-            "MINIO_BROWSER": "off",
-            "MINIO_UPDATE": "off",
-            "MINIO_CALLHOME_ENABLE": "off",
-        },
+        environment=minio_environment(access_key, secret_key),
         folder=folder,
     )
     server = S3Server("minio", port, access_key, secret_key, process)
-    process.wait_until(lambda: _serves(server))
+    process.wait_until(lambda: serves(server))
     return server
 
 
-def _serves(server: S3Server) -> bool:
+def minio_environment(access_key: str, secret_key: str) -> dict[str, str]:
+    return {
+        "MINIO_ROOT_USER": access_key,
+        "MINIO_ROOT_PASSWORD": secret_key,
+        "MINIO_BROWSER": "off",
+        "MINIO_UPDATE": "off",
+        "MINIO_CALLHOME_ENABLE": "off",
+    }
+
+
+def serves(server: S3Server) -> bool:
     """Tell whether the server can list its buckets: the port answers some time before that."""
     try:
         with urllib3.PoolManager(timeout=2, retries=False) as pool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cast import Vault, reader
+from tests.servers.s3 import S3Server
 from vault.errors import Forbidden, NotFound
 
 
@@ -72,3 +73,43 @@ def test_versions_are_kept_for_the_owner_alone(any_vault: Vault) -> None:
         with pytest.raises(Forbidden):
             bundle.downloads.open(vault.bob.account, document, old.id)
     assert vault.read("bob", document) == b"second"
+
+
+PARTS = bytes(range(256)) * 2**15 * 2 + b"the third part"  # 8 MiB each
+
+
+def test_a_download_ends_within_one_part_of_the_revocation(any_vault: Vault) -> None:
+    """Checklist 38, on each database; all cases stand in ``tests/faults/test_downloads.py``."""
+    vault, part = any_vault, any_vault.settings.part_size
+    document = vault.upload("alice", PARTS, share=("bob", "charlie"))
+    with vault.services() as bundle:
+        opened = bundle.downloads.open(vault.bob.account, document)
+        stream = opened.stream(0, opened.size)
+        sent = next(stream)
+        with vault.services() as other:
+            other.sharing.revoke(vault.alice.account, [document], ["charlie"])
+        while len(sent) <= part:
+            sent += next(stream)
+        with vault.services() as other:
+            other.sharing.revoke(vault.alice.account, [document], ["bob"])
+        with pytest.raises(NotFound):
+            for piece in stream:
+                sent += piece
+    assert sent == PARTS[: 2 * part], "the part that was begun, and no byte of the third"
+
+
+def test_a_far_store_gives_whole_documents_and_ranges(vault: Vault, seaweedfs: S3Server) -> None:
+    """Three parts from a real S3 server, the next asked for while one is sent; the end of a part, and across two."""
+    own = vault.reopened(**s3_settings(seaweedfs))
+    document = own.upload("alice", PARTS)
+    assert own.read("alice", document) == PARTS
+    with own.services() as bundle:
+        opened = bundle.downloads.open(own.alice.account, document)
+        for start, stop in ((2**23 - 5, 2**23 + 5), (2**23, 2**23 + 1), (2**24, len(PARTS)), (7, 2**24 + 1)):
+            assert b"".join(opened.stream(start, stop)) == PARTS[start:stop]
+    own.close()
+
+
+def s3_settings(server: S3Server) -> dict[str, str]:
+    named = server.environment()
+    return {name.removeprefix("DOCVAULT_").lower(): value for name, value in named.items()}

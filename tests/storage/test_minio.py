@@ -110,16 +110,13 @@ def test_a_server_that_is_down_is_given_up_fast() -> None:
 def test_a_server_that_hangs_or_dies_is_given_up_and_comes_back(tmp_path: Path) -> None:
     server = start_minio(need("minio"), tmp_path)
     try:
+        bucket = server.new_bucket()
+        patient = server.store(bucket)
+        patient.check()
+        patient.put_new(NAME, b"kept")
         store = MinioStore(
-            server.endpoint,
-            server.access_key,
-            server.secret_key,
-            server.new_bucket(),
-            secure=False,
-            read_timeout=0.3,
+            server.endpoint, server.access_key, server.secret_key, bucket, secure=False, read_timeout=0.3
         )
-        store.check()
-        store.put_new(NAME, b"kept")
 
         server.process.suspend()
         for call in every_call(store):
@@ -128,7 +125,7 @@ def test_a_server_that_hangs_or_dies_is_given_up_and_comes_back(tmp_path: Path) 
                 call()
             assert time.monotonic() - before < 3
         server.process.resume()
-        with store.get(NAME) as blob:
+        with patient.get(NAME) as blob:
             assert blob.read() == b"kept"
     finally:
         server.process.kill()
@@ -284,3 +281,13 @@ def test_no_presigned_address_in_logs_and_errors(answers: bool, caplog: pytest.L
     assert NAME in caplog.text
     assert "X-Amz" not in shown
     assert "very-secret" not in shown
+
+
+def test_f7_a_404_that_is_not_about_the_blob_is_no_missing_blob() -> None:
+    """The answer to a HEAD has no body that says what is not there: the bucket, or whatever a proxy looks for."""
+    for body, headers in (
+        (s3_error("NoSuchBucket"), XML),
+        (b"<html>nothing here</html>", "Content-Type: text/html"),
+    ):
+        with CannedServer("404 Not Found", body, headers) as server, pytest.raises(StoreUnavailable):
+            at(server.endpoint).size(NAME)

@@ -22,6 +22,15 @@ def test_the_page_shows_name_key_words_and_sessions(house: Vault) -> None:
     assert house.alice.passphrase not in answer.text
 
 
+def test_the_page_shows_what_is_stored_and_the_quota_where_there_is_one(vault: Vault) -> None:
+    vault.upload("alice", b"x" * 2000)
+    assert "Stored 2.1 kB What" in words(vault.browser("alice").get("/account").text)
+    limited = vault.reopened(quota_bytes=1_000_000_000)
+    assert "Stored 2.1 kB of 1.0 GB What" in words(limited.browser("alice").get("/account").text)
+    assert "Stored 0 bytes of 1.0 GB What" in words(limited.browser("bob").get("/account").text)
+    limited.close()
+
+
 def test_the_page_tells_the_time_that_is_left(house: Vault) -> None:
     browser = house.browser("alice")
     assert re.search(r"data-seconds-left|seconds", browser.get("/account").text)
@@ -35,7 +44,9 @@ def test_a_page_that_outlived_a_login_is_told_whose_it_is_and_the_token_of_its_f
     assert told["user"] == house.alice.account.user_id.hex()
     assert f'data-user="{told["user"]}"' in browser.get("/account").text
     form = {"csrf_token": told["csrf_token"]}
-    assert "Type your current passphrase." in words(browser.client.post("/account/passphrase", data=form).text)
+    assert "Type your current passphrase." in words(
+        browser.client.post("/account/passphrase", data=form).text
+    )
 
 
 def test_lock_now_stands_on_every_page(house: Vault) -> None:

@@ -20,6 +20,13 @@ def test_the_page_lists_accounts_and_no_document(vault: Vault) -> None:
     assert "administrator" in text and "1 document, 2.1 kB" in text
 
 
+def test_the_page_shows_how_much_of_a_quota_is_used(vault: Vault) -> None:
+    vault.upload("alice", b"x" * 2000)
+    limited = vault.reopened(quota_bytes=1_000_000_000)
+    assert "1 document, 2.1 kB of 1.0 GB" in words(limited.browser("dora").get("/people").text)
+    limited.close()
+
+
 def test_only_an_administrator_is_shown_the_way_there(house: Vault) -> None:
     assert 'href="/people"' in house.browser("dora").get("/").text
     assert 'href="/people"' not in house.browser("alice").get("/").text

@@ -42,6 +42,8 @@ def me() -> ResponseReturnValue:
         "fingerprint": account.fingerprint_words,
         "session_expires_at": shown(account.expires_at),
         "seconds_left": current_user.seconds_left,
+        "stored_bytes": account.stored_bytes,
+        "quota_bytes": services().settings.quota_bytes or None,
     }
 
 

@@ -38,7 +38,8 @@ csrf.exempt(resumable)
 @resumable.before_request
 def _check_version() -> None:
     """Refuse another version of the protocol before anything else; OPTIONS is how a client learns ours."""
-    if request.method != "OPTIONS" and request.headers.get("Tus-Resumable") != VERSION:
+    method = request.headers.get("X-HTTP-Method-Override", request.method).upper()
+    if method != "OPTIONS" and request.headers.get("Tus-Resumable") != VERSION:
         raise PreconditionFailed("This server speaks tus 1.0.0; say so in Tus-Resumable.")
 
 
@@ -194,11 +195,24 @@ def end(token: str) -> ResponseReturnValue:
 
 
 @resumable.post("/<token>")
-def act(token: str) -> ResponseReturnValue:
-    """Do what X-HTTP-Method-Override says, for clients whose network lets no PATCH or DELETE through."""
-    acts: dict[str, Any] = {"PATCH": append, "DELETE": end, "HEAD": look}
-    chosen = acts.get(request.headers.get("X-HTTP-Method-Override", "").upper())
-    if chosen is None:
-        return make_response("", 405, {"Allow": "OPTIONS, HEAD, PATCH, DELETE"})
-    answer: ResponseReturnValue = chosen(token)
+def act(token: str = "") -> ResponseReturnValue:
+    """Take POST at an upload's address only for what X-HTTP-Method-Override makes of it."""
+    return make_response("", 405, {"Allow": "OPTIONS, HEAD, PATCH, DELETE"})
+
+
+_ACTS: dict[str, dict[str, Any]] = {
+    "begin": {"POST": begin, "OPTIONS": options},
+    "act": {"HEAD": look, "PATCH": append, "DELETE": end, "OPTIONS": options},
+}
+
+
+@resumable.before_request
+def _override() -> ResponseReturnValue | None:
+    """Do what X-HTTP-Method-Override says instead: some networks let no PATCH or DELETE through."""
+    wanted = request.headers.get("X-HTTP-Method-Override")
+    if wanted is None or wanted.upper() == request.method:
+        return None
+    given = request.view_args or {}
+    chosen = _ACTS["act" if "token" in given else "begin"].get(wanted.upper(), act)
+    answer: ResponseReturnValue = chosen(**given)
     return answer

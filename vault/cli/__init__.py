@@ -16,6 +16,14 @@ COMMANDS = {
     "keys": ("vault.cli.server", "Make a master key; tell which are in use."),
     "check": ("vault.cli.server", "Prove that every row is as it should be and every blob there."),
     "sweep": ("vault.cli.server", "Destroy what sealed orders name, end what has expired."),
+    "login": ("vault.cli.client", "Log in to a server, as a user."),
+    "logout": ("vault.cli.client", "End the session."),
+    "put": ("vault.cli.client", "Send files; the same again goes on where it broke off."),
+    "get": ("vault.cli.client", "Fetch a document; the same again goes on where it broke off."),
+    "ls": ("vault.cli.client", "List the documents that you own or may read."),
+    "share": ("vault.cli.client", "Let people read a document."),
+    "revoke": ("vault.cli.client", "Take that back."),
+    "rm": ("vault.cli.client", "Delete documents with all their versions."),
 }
 
 

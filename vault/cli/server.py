@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
@@ -17,9 +18,14 @@ from rich.table import Table
 
 from vault.app import create_app, migrate_schema, new_master_key
 from vault.config import Settings, load_settings
+from vault.errors import VaultError
 from vault.wiring import Services, services, wiring
 
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "134217728", "MALLOC_TRIM_THRESHOLD_": "268435456"}
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "134217728",
+    "MALLOC_TRIM_THRESHOLD_": "268435456",
+    "MALLOC_ARENA_MAX": "1",
+}
 
 console = Console(highlight=False)
 
@@ -60,12 +66,38 @@ def serve(host: str | None, port: int | None, workers: int | None) -> None:
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
     settings.refuse_plain_http_in_public()
     if any(name not in os.environ for name in ALLOCATOR):
-        # glibc reads these when a process begins; without them each 1 MiB buffer costs 256 page faults.
+        # glibc reads these when a process begins; without them each 1 MiB buffer costs 256 page faults, and each
+        # thread keeps the parts of its last upload.
         os.execve(sys.executable, [sys.executable, "-m", "vault.cli", *sys.argv[1:]], os.environ | ALLOCATOR)  # noqa: S606
-    announce(settings)
+    _in_a_child(lambda: announce(settings))
     from vault.cli.gunicorn_server import run
 
     run(settings)
+
+
+def _in_a_child(act: Callable[[], None]) -> None:
+    """Do something in a process of its own, so that the workers, which are forked from this one, do not inherit it."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+        except VaultError as error:
+            click.echo(f"docvault: {error}", err=True)
+            _leave(1)
+        except BaseException:  # noqa: BLE001 - a forked process must never go on as if it were the first
+            traceback.print_exc()
+            _leave(1)
+        _leave(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        sys.exit(1)
+
+
+def _leave(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def announce(settings: Settings) -> None:

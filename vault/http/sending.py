@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from flask import Response, request, stream_with_context
 from werkzeug.datastructures import Range
 from werkzeug.http import is_resource_modified
 
-from vault.errors import RangeUnsatisfiable
+from vault.errors import BadInput, RangeUnsatisfiable
 from vault.services.downloads import Opened
+from vault.services.zips import Zip
 
 CONTENT_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
+_ID = re.compile("[0-9a-f]{32}")
 
 
 def disposition(name: str) -> str:
@@ -51,7 +55,27 @@ def send_document(opened: Opened) -> Response:
         response = _content(opened, wanted_range(opened))
     response.headers["ETag"] = f'"{opened.etag}"'
     response.headers["Accept-Ranges"] = "bytes"
-    response.headers["Content-Disposition"] = disposition(opened.name)
+    return _as_attachment(response, opened.name)
+
+
+def send_zip(opened: Zip) -> Response:
+    """Answer with many documents as one file; it is made as it is sent, so it has no tag and no ranges."""
+    pieces = stream_with_context(opened.stream()) if request.method != "HEAD" else ()
+    response = Response(pieces, content_type="application/zip", direct_passthrough=True)
+    response.content_length = opened.size
+    response.headers["Accept-Ranges"] = "none"
+    return _as_attachment(response, opened.name)
+
+
+def asked_ids(texts: Sequence[str]) -> list[bytes]:
+    """Read the ids of documents that somebody asks for; raises ``BadInput`` for what is no id."""
+    if not all(_ID.fullmatch(text) for text in texts):
+        raise BadInput("id", "An id has 32 hexadecimal digits.")
+    return [bytes.fromhex(text) for text in texts]
+
+
+def _as_attachment(response: Response, name: str) -> Response:
+    response.headers["Content-Disposition"] = disposition(name)
     response.headers["Content-Security-Policy"] = CONTENT_POLICY
     response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
     return response

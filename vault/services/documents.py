@@ -273,9 +273,16 @@ def bury(
     *,
     blobs: Sequence[str] = ("",),
 ) -> None:
-    """Order the destruction of these segments, or of the named blobs in each; they go only after the commit."""
+    """Order the destruction of these segments, or of the named blobs in each; they go only after the commit.
+
+    What was ordered before stays ordered as it was.
+    """
     made = clock.now()
+    there = session.scalars(select(Tombstone).where(Tombstone.segment_id.in_(segments))).all()
+    ordered = {(row.segment_id, row.blob) for row in there}
     for segment, blob in product(sorted(segments), blobs):
+        if (segment, blob) in ordered:
+            continue
         session.add(
             Tombstone(
                 id=new_id(),

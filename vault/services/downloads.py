@@ -1,57 +1,49 @@
-"""Downloads: open a version, prove what can be proved before the first byte, then stream verified chunks.
+"""Downloads: open a version, prove what can be proved before the first byte, then stream verified pieces.
 
 Before ``open`` returns, rows, signatures, manifest and part list fit. Before ``stream`` gives its first piece, the
 size of each blob that will be touched, the first chunk to be sent and the very last chunk fit. Every further chunk is
 authenticated before it is given out; damage in the middle raises, and the connection ends short of its length.
+
+Before each further part the right to the document is looked up again, so that a revocation ends what is under way
+within one part. A new version ends nothing for who may read that one: he finishes the version that he began.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
+import structlog
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from vault.crypto.manifests import Manifest, Part, read_parts
-from vault.crypto.parts import HEADER, PartReader, blob_name, blob_size
-from vault.errors import Missing, StorageError, Unreadable
+from vault.crypto.manifests import Manifest
+from vault.errors import Busy, Conflict, Missing, NotFound, StorageError, Unreadable
 from vault.models import PartList
 from vault.services import seals
-from vault.services.access import Gate, Need, OpenVersion
+from vault.services.access import Gate, Held, Need, OpenVersion
 from vault.services.audit import Event
+from vault.services.content import Content, Placed, Sealed, place
+from vault.services.rights import Right
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
 from vault.storage.protocol import BlobStore
 
+log = structlog.get_logger("vault.downloads")
+
 _PARTS = select(*seals.columns(PartList)).where(PartList.id == bindparam("version"))
 
-PIECE = 2**18
-"""Sealed, opened and joined, three of these fit into a processor's cache; 1 MiB is a fifth slower."""
-STAT_ONE_BY_ONE = 4
 
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One of many documents that are opened at once: its current version, the part list still encoded."""
 
-@dataclass(eq=False)
-class _Placed:
-    """A part with the place where it begins in the document."""
-
-    part: Part
-    start: int
-    key: bytes = field(repr=False)
-
-    @property
-    def stop(self) -> int:
-        return self.start + self.part.length
-
-    @property
-    def name(self) -> str:
-        return blob_name(self.part.segment, self.part.offset, self.part.suffix)
-
-    def reader(self) -> PartReader:
-        part = self.part
-        return PartReader(
-            self.key, segment=part.segment, offset=part.offset, suffix=part.suffix, length=part.length
-        )
+    document_id: bytes
+    manifest: Manifest
+    made_at: datetime
+    encoded_parts: bytes = field(repr=False)
 
 
 @dataclass(eq=False)
@@ -64,14 +56,15 @@ class Opened:
     size: int
     etag: str
     sha256: bytes | None
-    _parts: list[_Placed] = field(repr=False)
+    _parts: list[Placed] = field(repr=False)
     _downloads: Downloads = field(repr=False)
     _account: UnlockedAccount = field(repr=False)
 
     def stream(self, start: int, stop: int) -> Iterator[bytes]:
-        """Give the plaintext from ``start`` to before ``stop``, in pieces of at most 256 KiB.
+        """Give the plaintext from ``start`` to before ``stop``, in pieces of at most 512 KiB.
 
-        What can be checked in advance has been checked when this returns; raises ``Unreadable`` or ``StorageError``.
+        What can be checked in advance has been checked when this returns; raises ``Unreadable``, ``StorageError``, or
+        ``NotFound`` where the right to the document ended meanwhile.
         """
         return self._downloads.stream(self._account, self, self._parts, start, stop)
 
@@ -92,7 +85,7 @@ class Downloads:
                 version = self._gate.open_older(session, account, held, version_id)
             else:
                 version = self._gate.open(session, account, held)
-            parts = self._placed(session, version)
+            parts = place(version.manifest, self._encoded_parts(session, version))
         self._gate.remember_soon(self._transactions, account, [version])
         manifest = version.manifest
         return Opened(
@@ -100,101 +93,120 @@ class Downloads:
             parts, self, account,
         )  # fmt: skip
 
-    def _placed(self, session: Session, version: OpenVersion) -> list[_Placed]:
+    def open_many(self, account: UnlockedAccount, document_ids: Sequence[bytes]) -> list[Member]:
+        """Open the current versions of many documents: all of them, or the first that cannot be opened raises."""
+        members, opened = [], []
+        for document_id in document_ids:
+            with self._transactions.reading(account.user_id, ("document", document_id)) as session:
+                held = self._gate.find(session, account, document_id, Need.READ)
+                version = self._gate.open(session, account, held)
+                encoded = self._encoded_parts(session, version)
+                place(version.manifest, encoded)
+            members.append(Member(document_id, version.manifest, _made_at(held), encoded))
+            opened.append(version)
+        self._gate.remember_soon(self._transactions, account, opened)
+        return members
+
+    def _encoded_parts(self, session: Session, version: OpenVersion) -> bytes:
         found = seals.verified_row(session, _PARTS, PartList, parameters={"version": version.version_id})
         if found is None:
             raise Unreadable("parts:missing", "document", version.document_id)
-        return place(version.manifest, seals.believed(found[0]).parts)
+        encoded: bytes = seals.believed(found[0]).parts
+        return encoded
 
     def stream(
-        self, account: UnlockedAccount, opened: Opened, parts: list[_Placed], start: int, stop: int
+        self, account: UnlockedAccount, opened: Opened, parts: list[Placed], start: int, stop: int
     ) -> Iterator[bytes]:
         """See ``Opened.stream``."""
-        about = ("document", opened.document_id)
+        with self._proving(account, opened.document_id):
+            first, pieces = Content(self._store, parts).prove(start, stop)
+        self.record_begun(account, [opened.document_id])
+        return self._from(account, opened.document_id, first, pieces)
+
+    def _from(
+        self, account: UnlockedAccount, document_id: bytes, first: bytes, pieces: Generator[Sealed]
+    ) -> Generator[bytes]:
+        with closing(pieces):
+            try:
+                yield from self.verified(account, document_id, pieces, first)
+            except GeneratorExit:
+                self.record_cut(account, document_id, "aborted")
+                raise
+
+    def prove(self, account: UnlockedAccount, member: Member) -> None:
+        """Prove of one of many documents what can be: the size of each blob, and the very last chunk."""
+        with self._proving(account, member.document_id):
+            self.content(member).prove_parts()
+
+    def content(self, member: Member) -> Content:
+        return Content(self._store, place(member.manifest, member.encoded_parts))
+
+    def record_begun(self, account: UnlockedAccount, document_ids: Sequence[bytes]) -> None:
+        """Write that these documents are being sent, one entry each; without that nothing is sent."""
+
+        def work(session: Session) -> None:
+            for document_id in document_ids:
+                self._transactions.record(Event("download", account.user_id, "document", document_id))
+
+        self._transactions.writing(work)
+
+    def verified(
+        self, account: UnlockedAccount, document_id: bytes, pieces: Iterator[Sealed], first: bytes = b""
+    ) -> Generator[bytes]:
+        """Open pieces of one document as they come, after the first; whatever cuts them short is audited."""
+        right = Right(self._transactions, account, document_id)
         try:
-            touched = [part for part in parts if part.start < stop and part.stop > start] or parts[-1:]
-            self._compare_sizes({part.name: blob_size(part.part.length) for part in (*touched, parts[-1])})
-            self._open_last_chunk(parts[-1])
-            pieces = self._pieces(touched, start, stop)
-            first = next(pieces, b"")
+            if first:
+                yield first
+            for sealed in pieces:
+                if sealed.begins_part:
+                    self._look_again(account, document_id, right)
+                yield sealed.open()
+        except StorageError as error:
+            self._look_again(account, document_id, right)
+            self._record_damage(account, document_id, type(error).__name__)
+            raise
+        except Unreadable as error:
+            if not error.recorded:
+                self._record_damage(account, document_id, error.reason)
+            raise
+
+    @contextmanager
+    def _proving(self, account: UnlockedAccount, document_id: bytes) -> Iterator[None]:
+        about = ("document", document_id)
+        try:
+            yield
         except Unreadable as unreadable:
             self._transactions.record_unreadable(unreadable, account.user_id, about)
             raise
         except Missing as missing:
+            self._look_again(account, document_id, Right(self._transactions, account, document_id))
             lost = Unreadable("blob:missing")
             self._transactions.record_unreadable(lost, account.user_id, about)
             raise lost from missing
-        self._transactions.record_alone(Event("download", account.user_id, *about))
-        return self._rest(account, opened, first, pieces)
 
-    def _rest(
-        self, account: UnlockedAccount, opened: Opened, first: bytes, pieces: Iterator[bytes]
-    ) -> Iterator[bytes]:
+    def _look_again(self, account: UnlockedAccount, document_id: bytes, right: Right) -> None:
+        """Raise ``NotFound`` where the account may not read the document any more, and note why."""
+        why = right.why_not()
+        if why is not None:
+            self.record_cut(account, document_id, why)
+            raise NotFound
+
+    def record_cut(self, account: UnlockedAccount, document_id: bytes, why: str) -> None:
+        """Write that a document was not sent to its end though nothing is damaged."""
+        event = Event("download_cut", account.user_id, "document", document_id, succeeded=False, detail=why)
         try:
-            yield first
-            yield from pieces
-        except (Unreadable, StorageError) as error:
-            reason = error.reason if isinstance(error, Unreadable) else type(error).__name__
-            self._transactions.record_unreadable(
-                Unreadable(f"stream:{reason}"), account.user_id, ("document", opened.document_id)
-            )
-            raise
+            self._transactions.record_alone(event)
+        except (Busy, Conflict, Unreadable):
+            log.error("download_cut_not_recorded", detail=why)
 
-    def _compare_sizes(self, wanted: dict[str, int]) -> None:
-        if len(wanted) <= STAT_ONE_BY_ONE:
-            sizes = {name: self._store.size(name) for name in wanted}
-        else:
-            segments = {name.split("/", 1)[0] for name in wanted}
-            sizes = {info.name: info.size for segment in segments for info in self._store.list(f"{segment}/")}
-        for name, size in wanted.items():
-            if name not in sizes:
-                raise Unreadable("blob:missing")
-            if sizes[name] != size:
-                raise Unreadable("blob:size")
-
-    def _open_last_chunk(self, part: _Placed) -> None:
-        reader = part.reader()
-        span = reader.last_span()
-        reader.open_header(self._fetch(part.name, 0, HEADER))
-        reader.open_chunks(span.first_chunk, self._fetch(part.name, span.blob_start, span.blob_stop))
-
-    def _fetch(self, name: str, start: int, stop: int) -> bytes:
-        with self._store.get(name, start, stop - start) as blob:
-            data = blob.read()
-        if len(data) != stop - start:
-            raise Unreadable("blob:short")
-        return data
-
-    def _pieces(self, parts: list[_Placed], start: int, stop: int) -> Iterator[bytes]:
-        for part in parts:
-            yield from self._part(
-                part, max(start, part.start) - part.start, min(stop, part.stop) - part.start
-            )
-
-    def _part(self, part: _Placed, start: int, stop: int) -> Iterator[bytes]:
-        """Open one part from ``start`` to ``stop`` within it, a piece at a time over one request to the store."""
-        if stop <= start:
-            return
-        reader = part.reader()
-        whole = reader.span(start, stop)
-        reader.open_header(self._fetch(part.name, 0, HEADER))
-        with self._store.get(part.name, whole.blob_start, whole.blob_stop - whole.blob_start) as blob:
-            at = start
-            while at < stop:
-                until = min(stop, (at // PIECE + 1) * PIECE)
-                span = reader.span(at, until)
-                data = blob.read(span.blob_stop - span.blob_start)
-                plain = reader.open_chunks(span.first_chunk, data)
-                skip = at - span.plain_start
-                yield plain if skip == 0 and len(plain) == until - at else plain[skip : skip + until - at]
-                at = until
+    def _record_damage(self, account: UnlockedAccount, document_id: bytes, reason: str) -> None:
+        self._transactions.record_unreadable(
+            Unreadable(f"stream:{reason}"), account.user_id, ("document", document_id)
+        )
 
 
-def place(manifest: Manifest, encoded: bytes) -> list[_Placed]:
-    """Decode a version's part list and give each part its place in the document; raises ``Unreadable``."""
-    keys = {segment.id: segment.key for segment in manifest.segments}
-    placed, at = [], 0
-    for part in read_parts(manifest, encoded):
-        placed.append(_Placed(part, at, keys[part.segment]))
-        at += part.length
-    return placed
+def _made_at(held: Held) -> datetime:
+    version = held.beside[0] if held.beside else None
+    made_at: datetime = seals.believed(version).created_at
+    return made_at

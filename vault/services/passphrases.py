@@ -6,8 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from zxcvbn import zxcvbn
-
 from vault.crypto.passphrase import KdfParameters, derive_kek, normalise
 from vault.errors import BadPassphrase, Busy
 
@@ -32,6 +30,10 @@ def check_own(passphrase: str, username: str) -> None:
         raise BadPassphrase(f"A passphrase of your own needs at least {SHORTEST} characters.")
     if any(len(name) > 2 and name in passphrase.casefold() for name in (username, *PRODUCT)):
         raise BadPassphrase("Leave your user name and the name of the vault out of the passphrase.")
+    from zxcvbn import (
+        zxcvbn,
+    )  # its word lists are nine megabytes, and few people bring a passphrase of their own
+
     judged = zxcvbn(passphrase[:JUDGED], user_inputs=[username, "document", "vault"])
     if judged["score"] < 4 or judged["guesses"] < GUESSES:
         hint = " ".join(judged["feedback"]["suggestions"])

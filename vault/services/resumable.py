@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from hmac import compare_digest
-from itertools import chain
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
@@ -49,6 +49,7 @@ from vault.errors import (
     OffsetMismatch,
     TooLarge,
     Unreadable,
+    VaultError,
 )
 from vault.models import Upload
 from vault.services import clock, names, seals
@@ -59,6 +60,7 @@ from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
 from vault.services.uploads import (
     READ_BYTES,
+    Buffer,
     Draft,
     Limits,
     Pipeline,
@@ -66,15 +68,18 @@ from vault.services.uploads import (
     Received,
     Uploads,
     begin_upload,
-    blocks,
+    pieces_of,
     unique,
 )
 from vault.storage.protocol import BlobStore
 
 PLAIN, PARTIAL, FINAL = "plain", "partial", "final"
 ENDED = "ended"
-MOST_JOINED = 64
+MOST_JOINED = 20
+"""Each is an address of some 330 characters, and all of them stand in one header of at most 8 KiB."""
 CHECKSUMS = {"sha1": 20, "sha256": 32}
+WISHES = frozenset({"filename", "name", "filetype", "path", "recipients", "document"})
+"""The keys of the metadata that ask for something."""
 
 _ROW = select(*seals.columns(Upload)).where(Upload.id == bindparam("upload"))
 _PLACE = re.compile(r"([0-9a-f]{16})(?:\.([0-9a-f]{16}))?")
@@ -217,7 +222,7 @@ class Resumable:
         )  # fmt: skip
 
     def _put_empty(self, segment_key: bytes, segment: bytes) -> list[Part]:
-        with Pipeline(self._store, segment_key, segment, end=0) as pipeline:
+        with Pipeline(self._store, segment_key, segment, self._part_size, end=0, keep_empty=True) as pipeline:
             pass
         return pipeline.parts
 
@@ -249,7 +254,7 @@ class Resumable:
         if found is None:
             raise Gone
         row: Upload = seals.believed(found[0])
-        return row
+        return _of(ticket, row)
 
     def _held(self, segment: bytes) -> _Held:
         """List what the store holds of a segment; raises ``Gone`` where the upload was ended."""
@@ -318,16 +323,20 @@ class Resumable:
         held = self._held(ticket.upload)
         if offset != held.offset:
             raise OffsetMismatch
-        room = (self.largest if length is None else length) - offset
+        most = self._limits.most if length is None else length
+        room = most - offset
         if announced is not None and announced > room:
-            raise TooLarge(self.largest if length is None else length)
+            raise TooLarge(most)
         end = None if ticket.is_partial else length
         whole = offset == 0 and announced is not None and announced == length and not ticket.is_partial
         digest = hashlib.sha256() if whole else None
         if checksum is not None:
             read = self._checked(read, checksum, announced)
-        pieces = blocks(_bounded(read, room), self._part_size, announced)
-        parts = self._put(pieces, segment_key, ticket.upload, offset, end, digest.update if digest else None)
+        pipeline = Pipeline(
+            self._store, segment_key, ticket.upload, self._part_size, digest.update if digest else None,
+            offset=offset, end=end, length=announced, in_order=True,
+        )  # fmt: skip
+        parts = self._put(pipeline, _until(ticket.expires_at, pieces_of(_bounded(read, room))))
         now = offset + sum(part.length for part in parts)
         document_id = None
         if end is not None and now == end:
@@ -362,8 +371,12 @@ class Resumable:
     ) -> bytes:
         try:
             return self._complete(unlock(claims), ticket, received, lasts)
-        except LoginRequired:
-            raise Locked from None
+        except VaultError as refused:
+            with suppress(VaultError):
+                self._give_up_last(ticket, received.parts[-1])
+            if isinstance(refused, LoginRequired):
+                raise Locked from None
+            raise
 
     def _length(self, ticket: UploadTicket, declared: int | None) -> int | None:
         """Return the upload's length where it is known: from its token, its row, or declared by this piece."""
@@ -374,8 +387,8 @@ class Resumable:
             return known
         if known is not None and declared != known:
             raise BadInput("Upload-Length", "The length of this upload was told before, and is another one.")
-        if declared > self.largest:
-            raise TooLarge(self.largest)
+        if declared > self._limits.most:
+            raise TooLarge(self._limits.most)
         return declared
 
     def _checked(self, read: Read, checksum: Checksum, announced: int | None) -> Read:
@@ -394,31 +407,18 @@ class Resumable:
             raise ChecksumMismatch
         return _given(body)
 
-    def _put(
-        self,
-        pieces: Iterator[memoryview],
-        segment_key: bytes,
-        segment: bytes,
-        offset: int,
-        end: int | None,
-        hash_update: Callable[[memoryview], None] | None,
-    ) -> list[Part]:
-        first = next(pieces, None)
-        if first is None:
-            return []
+    def _put(self, pipeline: Pipeline, pieces: Iterator[Buffer]) -> list[Part]:
         try:
-            with Pipeline(self._store, segment_key, segment, hash_update, offset=offset, end=end) as pipeline:
-                for block in chain([first], pieces):
-                    pipeline.put(block)
+            with pipeline:
+                for piece in pieces:
+                    pipeline.feed(piece)
         except Exists:
             raise OffsetMismatch from None
         return pipeline.parts
 
     def _note_length(self, ticket: UploadTicket, length: int) -> None:
         def work(session: Session) -> None:
-            row = session.get(Upload, ticket.upload, with_for_update=True)
-            if row is None:
-                raise Gone
+            row = _of(ticket, session.get(Upload, ticket.upload, with_for_update=True))
             if row.reserved_bytes is None:
                 row.reserved_bytes = length
 
@@ -434,12 +434,10 @@ class Resumable:
         The last parts of others who raced for the end are ordered destroyed, or one's own where they have won.
         """
         last = received.parts[-1]
-        own = blob_name(last.segment, last.offset, last.suffix).split("/", 1)[1]
+        own = _place_of(last)
 
         def work(session: Session) -> bytes:
-            row = session.get(Upload, ticket.upload, with_for_update=True)
-            if row is None:
-                raise Gone
+            row = _of(ticket, session.get(Upload, ticket.upload, with_for_update=True))
             if row.document_id is not None:
                 self._bury_lasts(session, ticket.upload, [own] if last.suffix else [])
                 return row.document_id
@@ -450,6 +448,19 @@ class Resumable:
             return made
 
         return self._transactions.writing(work, account.user_id)
+
+    def _give_up_last(self, ticket: UploadTicket, last: Part) -> None:
+        """Order the last part of a refused completion destroyed: each try sends it anew, and none may fill the store.
+
+        Not where the upload is a document after all: the refusal may be an answer that was lost after the commit.
+        """
+
+        def work(session: Session) -> None:
+            row = session.get(Upload, ticket.upload, with_for_update=True)
+            if row is not None and row.document_id is None:
+                self._bury_lasts(session, ticket.upload, [_place_of(last)] if last.suffix else [])
+
+        self._transactions.writing(work)
 
     def _bury_lasts(self, session: Session, segment: bytes, lasts: Sequence[str]) -> None:
         if lasts:
@@ -488,14 +499,11 @@ class Resumable:
             raise TooLarge(self.largest)
 
         def work(session: Session) -> _Final:
-            rows = [
-                session.get(Upload, upload, with_for_update=True)
-                for upload in sorted(t.upload for t in tickets)
+            present = [
+                _of(ticket, session.get(Upload, ticket.upload, with_for_update=True))
+                for ticket in sorted(tickets, key=lambda ticket: ticket.upload)
             ]
-            present = [row for row in rows if row is not None]
-            if len(present) < len(rows):
-                raise Gone
-            before = self._joined_before(session, present)
+            before = self._joined_before(session, account, present, [ticket.upload for ticket in tickets])
             if before is not None:
                 return before
             made = self._make(session, account, received, told.wishes)
@@ -543,16 +551,23 @@ class Resumable:
             parts += self._put_empty(key, tickets[0].upload)
         return segments, parts
 
-    def _joined_before(self, session: Session, rows: Sequence[Upload]) -> _Final | None:
-        """Return the final upload that joined exactly these; raises ``Conflict`` where some are joined otherwise."""
+    def _joined_before(
+        self, session: Session, account: UnlockedAccount, rows: Sequence[Upload], order: Sequence[bytes]
+    ) -> _Final | None:
+        """Return the final upload that joined exactly these in this order; raises ``Conflict`` where another did."""
         finals = {row.joined_id for row in rows}
         if finals == {None}:
             return None
         joined = finals.pop() if len(finals) == 1 else None
         found = session.get(Upload, joined) if joined is not None else None
-        if found is None:
+        if found is None or self._order_of(self._told(account, found)[1]) != order:
             raise Conflict("A partial upload was joined into another document before.")
         return _Final(found.id, found.document_id, found.expires_at)
+
+    def _order_of(self, joins: str) -> list[bytes]:
+        """Return the ids of the partial uploads that a final one names, each by an address that ends with its token."""
+        tokens = [urlsplit(place).path.rpartition("/")[2] for place in joins.partition(";")[2].split()]
+        return [read_upload_token(self._master, token).upload for token in tokens]
 
     # End
 
@@ -561,9 +576,7 @@ class Resumable:
         ticket = self._ticket(account.user_id, token)
 
         def work(session: Session) -> None:
-            row = session.get(Upload, ticket.upload, with_for_update=True)
-            if row is None:
-                raise Gone
+            row = _of(ticket, session.get(Upload, ticket.upload, with_for_update=True))
             if row.document_id is not None:
                 raise Conflict("This upload is a document already. Delete the document instead.")
             # Pieces that are still under way may come until the token has expired; the order outlives them.
@@ -578,11 +591,20 @@ class Resumable:
         self._store.delete(name for name in doomed if not name.endswith(f"/{ENDED}"))
 
 
+def _of(ticket: UploadTicket, row: Upload | None) -> Upload:
+    """Return the row that a ticket speaks of; ``Gone`` where it is no more, ``NotFound`` for another person's."""
+    if row is None:
+        raise Gone
+    if row.user_id != ticket.user:
+        raise NotFound
+    return row
+
+
 def _bounded(read: Read, room: int) -> Read:
     """Give at most ``room`` bytes and one more: what is more is refused, never cut off silently."""
     left = room
 
-    def bounded(size: int) -> bytes | memoryview:
+    def bounded(size: int) -> Buffer:
         nonlocal left
         piece = read(size)
         left -= len(piece)
@@ -591,6 +613,19 @@ def _bounded(read: Read, room: int) -> Read:
         return piece
 
     return bounded
+
+
+def _until(expires_at: datetime, pieces: Iterator[Buffer]) -> Iterator[Buffer]:
+    """Give pieces while the upload lasts: what came later would outlive the order to destroy it."""
+    for piece in pieces:
+        if expires_at <= clock.now():
+            raise Gone
+        yield piece
+
+
+def _place_of(part: Part) -> str:
+    """Return a blob's name within its segment."""
+    return blob_name(part.segment, part.offset, part.suffix).split("/", 1)[1]
 
 
 def _given(body: bytearray) -> Read:
@@ -608,19 +643,21 @@ def _given(body: bytearray) -> Read:
 def wishes_of(header: str) -> Wishes:
     """Read tus metadata: pairs of a key and base64, separated by commas. Raises ``BadInput``.
 
-    Keys that ask for nothing here are kept for the client and passed over.
+    Keys that ask for nothing here are kept for the client and passed over, whatever bytes they hold.
     """
-    words: dict[str, str] = {}
+    given: dict[str, bytes] = {}
     for pair in filter(None, (part.strip() for part in header.split(","))):
         key, _, value = pair.partition(" ")
-        if key in words:
+        if key in given:
             raise BadInput("Upload-Metadata", "A key of the metadata stands twice.")
         try:
-            words[key] = b64decode(value.strip(), validate=True).decode()
+            given[key] = b64decode(value.strip(), validate=True)
         except ValueError:
-            raise BadInput(
-                "Upload-Metadata", "The metadata are pairs of a key and base64 of UTF-8."
-            ) from None
+            raise BadInput("Upload-Metadata", "The metadata are pairs of a key and base64.") from None
+    try:
+        words = {key: given[key].decode() for key in given.keys() & WISHES}
+    except UnicodeDecodeError:
+        raise BadInput("Upload-Metadata", f"These are UTF-8 text: {', '.join(sorted(WISHES))}.") from None
     return Wishes(
         words.get("filename", words.get("name")) or None,
         words.get("filetype") or None,

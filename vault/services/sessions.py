@@ -290,6 +290,7 @@ class Sessions:
                 key.sealed_sign_private,
             ),
             upload_day=day,
+            stored_bytes=user.stored_bytes,
         )
 
     def identify(self, token: str, *, alive: bool = True) -> UnlockedAccount:

@@ -14,8 +14,11 @@ from datetime import timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from vault.crypto.manifests import decode_parts
+from vault.crypto.parts import blob_name
 from vault.crypto.randomness import new_id
-from vault.models import Lease, Tombstone, Upload
+from vault.failpoints import reach
+from vault.models import DocumentVersion, Lease, PartList, Tombstone, Upload
 from vault.services import audit, clock, invitations, sessions, sharing, throttle
 from vault.services.audit import Event
 from vault.services.documents import bury
@@ -55,7 +58,8 @@ class Sweep:
             for _ in audit.walk(session):
                 pass
         swept, record = Swept(), self._transactions
-        swept.uploads = self._all(self._bury_expired_uploads)
+        while self._end_some_uploads(swept):
+            pass
         swept.shares = self._all(lambda session: sharing.end_expired_grants(session, BATCH, record))
         swept.sessions = self._all(lambda session: sessions.forget_dead_sessions(session, self._idle, BATCH))
         swept.attempts = self._all(lambda session: throttle.forget_old(session, BATCH))
@@ -72,11 +76,27 @@ class Sweep:
                 break
         return total
 
-    def _bury_expired_uploads(self, session: Session) -> int:
-        """Forget uploads that have expired, and order the destruction of what became no document."""
-        rows = session.scalars(select(Upload).where(Upload.expires_at <= clock.now()).limit(BATCH)).all()
-        bury(session, {row.id for row in rows if row.document_id is None})
+    def _end_some_uploads(self, swept: Swept) -> bool:
+        """Forget one batch of expired uploads; tell whether there was any.
+
+        What became no document is destroyed whole, and of the others what pieces that lost a race have left.
+        """
+        with self._transactions.reading() as session:
+            due = session.scalars(select(Upload).where(Upload.expires_at <= clock.now()).limit(BATCH)).all()
+            doomed = {row.id: [""] for row in due if row.document_id is None}
+            kept = {row.id: _named(session, row) for row in due if row.document_id is not None}
+        for segment, named in kept.items():
+            found = (info.name for info in self._store.list(f"{segment.hex()}/"))
+            doomed[segment] = [name.split("/", 1)[1] for name in found if name not in named]
+        swept.uploads += self._transactions.writing(lambda session: self._bury_uploads(session, doomed))
+        return bool(doomed)
+
+    def _bury_uploads(self, session: Session, doomed: dict[bytes, list[str]]) -> int:
+        found = session.scalars(select(Upload).where(Upload.id.in_(doomed))).all()
+        # One that became a document since it was looked at is left to the next batch.
+        rows = [row for row in found if (row.document_id is None) == (doomed[row.id] == [""])]
         for row in rows:
+            bury(session, {row.id}, blobs=doomed[row.id])
             session.delete(row)
         if rows:
             self._transactions.record(Event("uploads_expired", None, "upload", rows[0].id))
@@ -90,8 +110,11 @@ class Sweep:
             ).all()
             segments = {row.id: (row.segment_id.hex(), row.blob) for row in due}
         for segment, blob in segments.values():
-            doomed = [info.name for info in self._store.list(f"{segment}/{blob}")]
+            names = (info.name for info in self._store.list(f"{segment}/"))
+            doomed = [name for name in names if not blob or name == f"{segment}/{blob}"]
+            reach("sweep.before_destroying")
             self._store.delete(doomed)
+            reach("sweep.after_destroying")
             swept.blobs += len(doomed)
         if segments:
             self._transactions.writing(lambda session: self._drop(session, list(segments)))
@@ -130,6 +153,17 @@ class Sweep:
                 lease.swept_at = clock.now()
 
         self._transactions.writing(work)
+
+
+def _named(session: Session, upload: Upload) -> set[str]:
+    """Name the blobs of an upload's segment that its document's versions are made of."""
+    lists = session.scalars(
+        select(PartList)
+        .join(DocumentVersion, DocumentVersion.id == PartList.id)
+        .where(DocumentVersion.document_id == upload.document_id)
+    ).all()
+    parts = (part for row in lists for part in decode_parts(row.parts))
+    return {blob_name(part.segment, part.offset, part.suffix) for part in parts if part.segment == upload.id}
 
 
 def new_holder() -> bytes:

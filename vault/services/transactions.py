@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
 from vault.errors import Busy, Conflict, Forbidden, NotFound, Unreadable
+from vault.failpoints import reach
 from vault.services import audit, seals
 from vault.services.audit import Event
 
@@ -109,7 +110,10 @@ class Transactions:
                 raise RuntimeError("a change of tracked rows needs an audit event")
             if self._events:
                 audit.append(session, self._events, self.request_id)
+            act = self._events[0].action if self._events else "unrecorded"
+            reach(f"{act}.before_commit")
             session.commit()
+            reach(f"{act}.after_commit")
             audit.tell(self._events)
             return result
         finally:

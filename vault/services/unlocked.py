@@ -43,6 +43,8 @@ class UnlockedAccount:
     own: OwnKeys = field(repr=False)
     upload_day: date
     """The UTC day of the token: its bearer's keys open what is locked under this day's key, today and tomorrow."""
+    stored_bytes: int
+    """What the documents take in the store, older versions included, when this session was recognised."""
 
     @cached_property
     def private(self) -> PrivateKeys:

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from vault.crypto.grants import sign_grant, wrap_dek
 from vault.crypto.manifests import Manifest, Part, Segment, encode_parts, parts_digest, seal_manifest
-from vault.crypto.parts import TRAILER, blob_name, blob_size, seal_part
+from vault.crypto.parts import TRAILER, PartSealer, blob_name, blob_size, open_part, seal_part
 from vault.crypto.randomness import new_id, new_secret, new_suffix
 from vault.errors import (
     BadInput,
@@ -33,6 +33,7 @@ from vault.errors import (
     TooManyUploads,
     VaultError,
 )
+from vault.failpoints import reach
 from vault.models import (
     Document,
     DocumentVersion,
@@ -57,10 +58,14 @@ from vault.storage.protocol import BlobStore
 WHOLE = "whole"
 """The kind of an upload that comes in one request, a form's file or a raw body; it is not counted as open."""
 
-Read = Callable[[int], bytes | memoryview]
+Buffer = bytes | bytearray | memoryview
+Read = Callable[[int], Buffer]
 
 PUTS_UNDER_WAY = 2
 """A disk, or a store across a network, is busy with one part while the next is written out."""
+
+FIRST_BYTES = 2**20
+"""The memory of a first part whose length nobody announced; it grows when more comes."""
 
 READ_BYTES = 2**20
 """Smaller reads make gunicorn copy what it has read ahead again and again."""
@@ -207,13 +212,21 @@ class Uploads:
 
     def _store_body(self, upload_id: bytes, read: Read, length: int | None) -> Received:
         segment_key, digest = new_secret(), hashlib.sha256()
-        with Pipeline(self._store, segment_key, upload_id, digest.update) as pipeline:
+        with Pipeline(
+            self._store,
+            segment_key,
+            upload_id,
+            self._part_size,
+            digest.update,
+            length=length,
+            keep_empty=True,
+        ) as pipeline:
             total = 0
-            for block in blocks(read, self._part_size, length):
-                total += len(block)
+            for piece in pieces_of(read):
+                total += len(piece)
                 if total > self.largest:
                     raise TooLarge(self.largest)
-                pipeline.put(block)
+                pipeline.feed(piece)
             if length is not None and total != length:
                 raise BrokenOff
         return Received((Segment(upload_id, segment_key, total),), tuple(pipeline.parts), digest.digest())
@@ -447,6 +460,11 @@ class Limits:
     quota: int
     open_uploads: int
 
+    @property
+    def most(self) -> int:
+        """The bytes of a document beyond which it is refused whatever else is stored."""
+        return min(self.largest, self.quota or self.largest)
+
 
 def begin_upload(
     session: Session, user_id: bytes, kind: str, length: int | None, day: date, limits: Limits
@@ -484,12 +502,16 @@ def begin_upload(
 
 
 class Pipeline:
-    """Seal and put the parts of one segment while the next is received: one is sealed, two are on their way out.
+    """Seal what is received into parts as it comes, and put each that is full while the next is filled.
 
-    When ``put`` returns, every block before the one given is done with, and its buffer may be filled anew. The hash
-    of the plaintext, where one is made, runs in a thread of its own: it costs more than all the rest. A failed put
-    surfaces at a later one, or at the end. A part that ends at ``end`` gets a suffix to its name: two writers may
-    race for the last part of an upload, and its document says which of them it is.
+    Plaintext is held for no longer than a piece of it is sealed and hashed; the hash of the whole, where one is made,
+    runs in a thread of its own: it costs more than all the rest. A failed put surfaces at a later piece, or at the
+    end. A part that ends at ``end`` gets a suffix to its name: two writers may race for the last part of an upload,
+    and its document says which of them it is. ``length`` is how much is announced, so that a short body takes little
+    memory. At the end of the ``with`` all is durable; a body that was empty becomes an empty part on request only.
+
+    With ``in_order`` no part is there before all parts before it are: who meets another writer stops at once, and
+    nothing of the two is mixed.
     """
 
     def __init__(
@@ -497,123 +519,142 @@ class Pipeline:
         store: BlobStore,
         segment_key: bytes,
         segment: bytes,
-        hash_update: Callable[[memoryview], None] | None = None,
+        part_size: int,
+        hash_update: Callable[[Buffer], None] | None = None,
         *,
         offset: int = 0,
         end: int | None = None,
+        length: int | None = None,
+        keep_empty: bool = False,
+        in_order: bool = False,
     ) -> None:
         self._store = store
         self._key = segment_key
         self._segment = segment
+        self._part_size = part_size
         self._hash_update = hash_update
+        self._end = end
+        self._announced = length
+        self._keep_empty = keep_empty
+        self._start = self._offset = offset
+        self._open: tuple[PartSealer, bytes | None] | None = None
         self._threads: ThreadPoolExecutor | None = None
-        self._sealing: Future[Future[None]] | None = None
         self._hashing: Future[None] | None = None
         self._puts: deque[Future[None]] = deque()
+        self._fed = False
+        self._in_order = in_order
+        self._before: Future[None] | None = None
         self.parts: list[Part] = []
-        self._offset = offset
-        self._end = end
-        self._first: memoryview | None = None
 
     def __enter__(self) -> Pipeline:
         return self
 
-    def put(self, block: memoryview) -> None:
-        """Take one block of plaintext. A body of a single block is sealed and put without a thread."""
+    def feed(self, piece: Buffer) -> None:
+        """Take the next piece of plaintext; it must not change until the piece after it is given."""
+        self._hash(piece)
+        rest = memoryview(piece)
+        while rest:
+            sealer, _ = self._open = self._open or self._begin()
+            room = self._part_size - sealer.length
+            sealer.add(rest[:room])
+            rest = rest[room:]
+            if sealer.length == self._part_size:
+                self._close()
+
+    def _hash(self, piece: Buffer) -> None:
+        if self._hash_update is None:
+            return
+        if self._hashing is not None:
+            self._hashing.result()
+        if self._fed:
+            self._hashing = self._pool().submit(self._hash_update, piece)
+        else:
+            self._hash_update(piece)
+        self._fed = True
+
+    def _pool(self) -> ThreadPoolExecutor:
+        """Threads are made for a second piece only: small bodies have one."""
         if self._threads is None:
-            if self._first is None:
-                self._first = block
-                return
-            self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="upload")
-            self._start(self._threads, self._first)
-            self._first = None
-        self._start(self._threads, block)
+            self._threads = ThreadPoolExecutor(max_workers=1 + PUTS_UNDER_WAY, thread_name_prefix="upload")
+        return self._threads
 
-    def _start(self, threads: ThreadPoolExecutor, block: memoryview) -> None:
-        self._wait(PUTS_UNDER_WAY - 1)
-        self._sealing = threads.submit(self._seal, threads, block, self._take(block))
-        if self._hash_update is not None:
-            self._hashing = threads.submit(self._hash_update, block)
+    def _begin(self) -> tuple[PartSealer, bytes | None]:
+        is_last = self._end is not None and self._end - self._offset <= self._part_size
+        suffix = new_suffix() if is_last else None
+        left = FIRST_BYTES if self._announced is None and not self.parts else self._part_size
+        if self._announced is not None:
+            left = max(0, min(self._part_size, self._announced - (self._offset - self._start)))
+        return self._sealer(left, suffix), suffix
 
-    def _take(self, block: memoryview) -> Part:
-        start, self._offset = self._offset, self._offset + len(block)
-        part = Part(self._segment, start, len(block), new_suffix() if self._offset == self._end else None)
+    def _sealer(self, expected: int, suffix: bytes | None) -> PartSealer:
+        return PartSealer(self._key, expected, segment=self._segment, offset=self._offset, suffix=suffix)
+
+    def _close(self) -> None:
+        """Finish the open part and send it on its way."""
+        if self._open is None:
+            return
+        (sealer, suffix), self._open = self._open, None
+        blob = sealer.finish()
+        if suffix is not None and self._offset + sealer.length != self._end:
+            blob, suffix = self._without_suffix(blob, suffix), None
+        part = Part(self._segment, self._offset, sealer.length, suffix)
         self.parts.append(part)
-        return part
-
-    def _seal(self, threads: ThreadPoolExecutor, block: memoryview, part: Part) -> Future[None]:
-        return threads.submit(put_once, self._store, *self._sealed(block, part))
-
-    def _sealed(self, block: memoryview, part: Part) -> tuple[str, memoryview]:
-        blob = seal_part(self._key, block, segment=part.segment, offset=part.offset, suffix=part.suffix)
-        return blob_name(part.segment, part.offset, part.suffix), blob
-
-    def _wait(self, under_way: int) -> None:
-        """Wait until the block before is sealed and hashed, and at most so many puts are on their way."""
-        sealing, self._sealing = self._sealing, None
-        hashing, self._hashing = self._hashing, None
-        if sealing is not None:
-            self._puts.append(sealing.result())
-        if hashing is not None:
-            hashing.result()
-        while len(self._puts) > under_way:
+        self._offset += part.length
+        name = blob_name(part.segment, part.offset, part.suffix)
+        if self._threads is None and len(self.parts) == 1 and self._is_over(part):
+            self._put(name, blob)
+            return
+        while len(self._puts) >= PUTS_UNDER_WAY:
             self._puts.popleft().result()
+        put = self._pool().submit(self._put, name, blob, self._before)
+        self._before = put if self._in_order else None
+        self._puts.append(put)
+
+    def _put(self, name: str, blob: memoryview, before: Future[None] | None = None) -> None:
+        reach("upload.before_put")
+        put_once(self._store, name, blob, before.result if before is not None else None)
+        reach("upload.after_put")
+
+    def _is_over(self, part: Part) -> bool:
+        """Tell whether nothing can come after a part: it is short, or all that was announced."""
+        return part.length < self._part_size or part.length == self._announced
+
+    def _without_suffix(self, blob: memoryview, suffix: bytes) -> memoryview:
+        """Seal anew what was to be the last part and broke off: it is an ordinary one."""
+        plain = open_part(self._key, blob, segment=self._segment, offset=self._offset, suffix=suffix)
+        return seal_part(self._key, plain, segment=self._segment, offset=self._offset)
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
             if kind is None:
-                self._wait(0)
-                if self._threads is None:
-                    block = self._first if self._first is not None else memoryview(b"")
-                    put_once(self._store, *self._sealed(block, self._take(block)))
-                    if self._hash_update is not None:
-                        self._hash_update(block)
+                if self._keep_empty and not self.parts and self._open is None:
+                    self._open = self._begin()
+                self._close()
+                if self._hashing is not None:
+                    self._hashing.result()
+                while self._puts:
+                    self._puts.popleft().result()
         finally:
             if self._threads is not None:
                 self._threads.shutdown(wait=True)
 
 
-def put_once(store: BlobStore, name: str, blob: bytes | memoryview) -> None:
+def pieces_of(read: Read) -> Iterator[Buffer]:
+    """Give what ``read`` gives until nothing comes."""
+    while piece := read(READ_BYTES):
+        yield piece
+
+
+def put_once(
+    store: BlobStore, name: str, blob: bytes | memoryview, ready: Callable[[], object] | None = None
+) -> None:
     """Put a blob; that it exists with the same size and digest is our own earlier success, its answer lost."""
     try:
-        store.put_new(name, blob)
+        store.put_new(name, blob, ready)
     except Exists:
         with store.get(name, len(blob) - TRAILER) as present:
             if present.size != len(blob) or present.read() != bytes(blob[-TRAILER:]):
                 raise
-
-
-def blocks(read: Read, size: int, length: int | None) -> Iterator[memoryview]:
-    """Collect what ``read`` gives into blocks of ``size`` bytes; the last may be shorter, none is empty.
-
-    Two buffers hold them by turns: a block is good until the one after the next is asked for. The first buffer has
-    the announced length, or grows with what comes, so that a short body takes little memory.
-    """
-    if length is None:
-        block, spare = bytearray(), bytearray(0)
-        while len(block) < size and (piece := read(min(READ_BYTES, size - len(block)))):
-            block += piece
-        filled = len(block)
-    else:
-        block, spare = bytearray(min(size, length)), bytearray(0)
-        filled = _fill(read, block, 0)
-    while filled:
-        yield memoryview(block)[:filled]
-        more = read(min(READ_BYTES, size))
-        if not more:
-            return
-        block, spare = spare if len(spare) == size else bytearray(size), block
-        block[: len(more)] = more
-        filled = _fill(read, block, len(more))
-
-
-def _fill(read: Read, block: bytearray, filled: int) -> int:
-    """Read on into ``block`` until it is full or nothing comes; return how much of it is filled."""
-    view = memoryview(block)
-    while filled < len(block) and (piece := read(min(READ_BYTES, len(block) - filled))):
-        view[filled : filled + len(piece)] = piece
-        filled += len(piece)
-    return filled
 
 
 def _reader(pieces: Iterator[bytes]) -> Read:

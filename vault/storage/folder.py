@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from vault.errors import Exists, Misconfigured, Missing, StorageError, StoreFull, StoreUnavailable
+from vault.failpoints import reach
 from vault.storage.protocol import Blob, BlobInfo, check_name, check_prefix
 
 __all__ = ["FolderStore"]
@@ -73,16 +74,23 @@ class FolderStore:
     That a missing folder is not made again by ``put_new`` is on purpose: it may be a disk that is not mounted.
     """
 
+    is_far = False
+
     def __init__(self, root: Path) -> None:
         self._root = Path(root)
         self._unfinished = self._root / ".tmp"
 
-    def put_new(self, name: str, data: bytes | bytearray | memoryview) -> None:
+    def put_new(
+        self, name: str, data: bytes | bytearray | memoryview, ready: Callable[[], object] | None = None
+    ) -> None:
         path = self._root / check_name(name)
         unfinished = self._unfinished / os.urandom(16).hex()
         with self._translated():
             try:
                 self._write(unfinished, data)
+                if ready is not None:
+                    ready()
+                reach("folder.before_link")
                 self._link(unfinished, path)
             finally:
                 with suppress(FileNotFoundError):
@@ -197,6 +205,7 @@ class FolderStore:
                 os.mkdir(path.parent, 0o700)
             try:
                 os.link(unfinished, path)
+                reach("folder.after_link")
                 break
             except FileExistsError:
                 exists = True
@@ -206,9 +215,16 @@ class FolderStore:
                     raise StoreUnavailable(
                         "The folder of this segment is taken away again and again."
                     ) from error
-        with suppress(FileNotFoundError):
-            _sync_folder(path.parent)
-        _sync_folder(self._root)
+        try:
+            with suppress(FileNotFoundError):
+                _sync_folder(path.parent)
+            _sync_folder(self._root)
+        except OSError:
+            if not exists:
+                # The next sync would say yes to what this one has lost, so the next try must not find the name.
+                with suppress(OSError):
+                    os.unlink(path)
+            raise
         if exists:
             raise Exists()
 

@@ -12,7 +12,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -116,6 +116,8 @@ class MinioStore:
     because its connections must not be shared over a fork.
     """
 
+    is_far = True
+
     def __init__(
         self,
         endpoint: str,
@@ -143,8 +145,12 @@ class MinioStore:
     def __repr__(self) -> str:
         return f"MinioStore({self._endpoint!r}, bucket={self._bucket!r})"
 
-    def put_new(self, name: str, data: bytes | bytearray | memoryview) -> None:
+    def put_new(
+        self, name: str, data: bytes | bytearray | memoryview, ready: Callable[[], object] | None = None
+    ) -> None:
         check_name(name)
+        if ready is not None:
+            ready()
         for pause in (0.05, 0.2, None):
             status, code = self._put(name, data)
             if status in {200, 201, 204}:
@@ -184,8 +190,14 @@ class MinioStore:
     def size(self, name: str) -> int:
         check_name(name)
         client, _ = self._client()
-        with _translated():
-            size = client.stat_object(bucket_name=self._bucket, object_name=name).size
+        try:
+            with _translated():
+                size = client.stat_object(bucket_name=self._bucket, object_name=name).size
+        except Missing:
+            # A HEAD has no body: its 404 may be about the bucket, or from a proxy. A listing says which.
+            if any(info.name == name for info in self.list(name)):
+                raise StoreUnavailable("The blob store denies a blob that it lists.") from None
+            raise
         if size is None:
             raise StoreUnavailable("The blob store does not tell the size of a blob.")
         return size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -75,8 +75,15 @@ class BlobStore(Protocol):
     So a name whose put failed is to be destroyed like one whose put succeeded.
     """
 
-    def put_new(self, name: str, data: bytes | bytearray | memoryview) -> None:
+    is_far: bool
+    """Whether reading waits for a network, so that who reads in order gains by fetching ahead."""
+
+    def put_new(
+        self, name: str, data: bytes | bytearray | memoryview, ready: Callable[[], object] | None = None
+    ) -> None:
         """Create a blob; when this returns it is durable and whole. Raises ``Exists`` and ``StoreFull``.
+
+        Nobody sees the blob before ``ready()`` has returned; what that raises ends the put, and there is no blob.
 
         ``Exists`` says only that a whole and durable blob has this name. It may be our own, from an earlier try
         whose answer was lost: whoever tries again compares size and trailing digest to know.

@@ -56,7 +56,8 @@ def invitation() -> ResponseReturnValue:
 def account_page(form: PassphraseForm) -> ResponseReturnValue:
     account = current_account()
     sessions = services().sessions.list_sessions(account)
-    return page("accounts/account.html", form, account=account, sessions=sessions)
+    quota = services().settings.quota_bytes
+    return page("accounts/account.html", form, account=account, sessions=sessions, quota=quota)
 
 
 @pages.get("/account")

@@ -17,6 +17,7 @@ def people_page(form: InviteForm) -> ResponseReturnValue:
         form,
         accounts=vault.accounts.list_accounts(account),
         invitations=vault.invitations.list_open(account),
+        quota=vault.settings.quota_bytes,
     )
 
 

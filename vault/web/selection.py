@@ -23,6 +23,13 @@ def selected_ids() -> list[bytes]:
     return ids
 
 
+def address_of_content(ids: list[bytes]) -> str:
+    """Where one document is itself, and several are a zip."""
+    if len(ids) == 1:
+        return url_for(".download", document_id=ids[0])
+    return url_for(".download_zip", id=[id.hex() for id in ids])
+
+
 @pages.post("/documents/selected")
 def selected() -> ResponseReturnValue:
     account, action, ids = current_account(), request.form.get("action"), selected_ids()
@@ -30,6 +37,8 @@ def selected() -> ResponseReturnValue:
     if not ids:
         flash("Tick at least one document first.", "warning")
         return redirect(back, 303)
+    if action == "download":
+        return redirect(address_of_content(ids), 303)
     if action == "leave":
         return leave_page([services().documents.view(account, id) for id in ids], back)
     if action not in ACTS_OF_OWNER:

@@ -21,6 +21,8 @@ function watch(form) {
   });
   form.addEventListener("change", show);
   form.addEventListener("submit", (event) => {
+    // A download starts by itself, and the page stays.
+    if (event.submitter?.value === "download") return;
     event.preventDefault();
     openDialogByForm(form, event.submitter);
   });
