@@ -361,7 +361,7 @@ def upload_refused(page: Page, gallery: Gallery) -> None:
     expect(page.locator("[data-error-for=recipients]")).to_be_visible()
 
 
-@place("owner", "web.upload", "web.send_upload", "web.session")
+@place("owner", "web.upload", "web.session")
 def upload_dialog_at_work(page: Page, gallery: Gallery) -> None:
     page.goto("/")
     page.get_by_role("link", name="Upload", exact=True).click()
