@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -15,8 +16,10 @@ import pytest
 from tests.cast import Vault
 from tests.faults.served import Served, served
 from tests.servers.processes import LOOPBACK
+from vault.cli import gunicorn_server
+from vault.cli.gunicorn_server import PacedSocket, TooSlow
 
-SECONDS = 3.0
+SECONDS = 1.5
 LARGE = bytes(12_000_000)
 
 
@@ -127,3 +130,65 @@ def test_f26_slow_clients_keep_nobody_else_waiting(busy: Served, kind: str, coun
     print(f"{kind}: {len(times)} answers, median {times[len(times) // 2]:.3f} s, slowest {times[-1]:.3f} s")
     assert len(times) > 5 and times[-1] < 1, times[-5:]
     assert busy.ask("DELETE", f"/documents/{large}").status_code == 204
+
+
+# How long a client is waited for
+
+
+@pytest.fixture
+def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[PacedSocket, socket.socket]]:
+    """The server's end and the client's; a fifth of a second's patience, and a second more for 10,000 bytes."""
+    monkeypatch.setattr(gunicorn_server, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(gunicorn_server, "SLOWEST_BYTES", 10_000)
+    left, right = socket.socketpair()
+    ours = PacedSocket(fileno=left.detach())
+    ours.begin()
+    with ours, right:
+        yield ours, right
+
+
+def drip(client: socket.socket, pieces: int, size: int, pause: float) -> None:
+    with suppress(OSError):
+        for _ in range(pieces):
+            client.sendall(bytes(size))
+            time.sleep(pause)
+
+
+def test_f26_a_client_that_sends_too_slowly_is_ended(pair: tuple[PacedSocket, socket.socket]) -> None:
+    ours, client = pair
+    threading.Thread(target=drip, args=(client, 100, 1, 0.02), daemon=True).start()
+    began = time.monotonic()
+    with pytest.raises(TooSlow):
+        while ours.recv(100):
+            pass
+    assert 0.15 < time.monotonic() - began < 1.5
+    ours.begin()
+    assert ours.recv(1), "the next request begins anew"
+
+
+def test_f26_a_client_that_reads_too_slowly_is_ended(pair: tuple[PacedSocket, socket.socket]) -> None:
+    ours, client = pair
+
+    def sip() -> None:
+        with suppress(OSError):
+            while client.recv(100):
+                time.sleep(0.02)
+
+    threading.Thread(target=sip, daemon=True).start()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 50_000))
+    with pytest.raises(OSError):
+        ours.sendall(bytes(5_000_000))
+
+
+def test_f26_a_steady_client_and_our_own_work_take_as_long_as_they_take(
+    pair: tuple[PacedSocket, socket.socket],
+) -> None:
+    ours, client = pair
+    feeder = threading.Thread(target=drip, args=(client, 20, 2000, 0.03), daemon=True)
+    feeder.start()
+    received = 0
+    while received < 40_000:
+        received += len(ours.recv(100_000))
+    time.sleep(0.5)
+    client.sendall(b"x")
+    assert ours.recv(1) == b"x"

@@ -1,4 +1,4 @@
-"""A line on loopback between a client and a vault, which a test holds in the middle of a body, opens again, and cuts."""
+"""A line on loopback between a client and a vault, which a test holds in the middle of a body, opens and cuts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Line:
     """Forward connections to ``port``, the server behind it there or not; ``url`` is where to connect.
 
     After ``hold(count)`` so many bytes of bodies pass, all connections counted together, and then no more until
-    ``open()``: what a client sends in small pieces, a request without a body, passes all the same. Its buffers are small,
-    so that a client cannot believe to have sent much more than has arrived.
+    ``open()``: what a client sends in small pieces, a request without a body, passes all the same. Its buffers are
+    small, so that a client cannot believe to have sent much more than has arrived.
     """
 
     def __init__(self, port: int) -> None:

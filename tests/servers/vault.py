@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 import httpx
 
 from tests.servers.processes import LOOPBACK, ServerProcess, free_ports
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DOCVAULT = (sys.executable, "-m", "vault.cli")
 
 
 class VaultServer:
@@ -66,22 +70,32 @@ class VaultServer:
         return time.monotonic() - began
 
 
-def start_vault(instance: Path, port: int | None = None, **settings: Any) -> VaultServer:
+def start_vault(
+    instance: Path, port: int | None = None, command: Sequence[str | Path] = DOCVAULT, **settings: Any
+) -> VaultServer:
     """Start a vault and wait until it answers; ``settings`` become ``DOCVAULT_*`` variables."""
     port = port or free_ports(1)[0]
     instance.mkdir(parents=True, exist_ok=True)
     log = instance.parent / f"{instance.name}-{port}.log"
-    environment = {"DOCVAULT_REGISTRATION": "open", "DOCVAULT_INSTANCE": str(instance)}
-    environment |= {f"DOCVAULT_{name.upper()}": str(value) for name, value in settings.items()}
     process = ServerProcess(
-        [sys.executable, "-m", "vault.cli", "serve", "--port", str(port)],
+        [*command, "serve", "--port", str(port)],
         log,
-        environment=environment,
+        environment=environment_of(instance, **settings),
         folder=instance,
     )
     server = VaultServer(instance, log, port, process)
     process.wait_until(lambda: _answers(server.url), seconds=60)
     return server
+
+
+def environment_of(instance: Path, **settings: Any) -> dict[str, str]:
+    """Return the variables for a command on ``instance``; the tests' own modules are found too."""
+    environment = {
+        "DOCVAULT_REGISTRATION": "open",
+        "DOCVAULT_INSTANCE": str(instance),
+        "PYTHONPATH": str(ROOT),
+    }
+    return environment | {f"DOCVAULT_{name.upper()}": str(value) for name, value in settings.items()}
 
 
 def _answers(url: str) -> bool:

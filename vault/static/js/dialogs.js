@@ -5,12 +5,17 @@ let enhanceContent = () => {};
 
 let number = 0;
 
-// Each has a title with an id of its own: one may ask over another.
+// Each dialog has a title with an id of its own: one may ask over another.
+function fill(dialog, content) {
+  const title = content.querySelector("#ask-title");
+  title.id = `ask-title-${++number}`;
+  dialog.setAttribute("aria-labelledby", title.id);
+  dialog.replaceChildren(document.adoptNode(content));
+}
+
 function show(content, isWide) {
-  const titled = `ask-title-${++number}`;
-  content.querySelector("#ask-title").id = titled;
-  const dialog = make("dialog", { class: isWide ? "wide" : "", "aria-labelledby": titled });
-  dialog.append(document.adoptNode(content));
+  const dialog = make("dialog", { class: isWide ? "wide" : "" });
+  fill(dialog, content);
   dialog.addEventListener("close", () => {
     dialog.remove();
     if (dialog.dataset.changed) location.reload();
@@ -68,7 +73,7 @@ async function send(dialog, form, submitter) {
   const html = await response.text();
   const content = parse(html).getElementById("ask");
   if (!content) return tellInside(dialog, problemIn(html));
-  dialog.replaceChildren(document.adoptNode(content));
+  fill(dialog, content);
   enhanceContent(dialog);
   dialog.querySelector("[aria-invalid=true], [autofocus]")?.focus();
 }

@@ -4,7 +4,7 @@ import { Rate } from "./amounts.js";
 import { loggedInAgain } from "./timeleft.js";
 
 const PARALLEL = 2; // a browser opens six connections to a server: two such files leave room for pages
-const DELAYS = [300, 1000, 2000, 4000, 8000, 15000, 30000];
+const DELAYS = [300, 1000, 2000, 3000, 5000, 5000, 10000];
 const MOST_VAIN = 8; // where the server answers, but does not do what it should; an absent one is asked for ever
 const ABSENT = [502, 503, 504];
 const WORTH_ANOTHER_TRY = ["OffsetMismatch", "BrokenOff", "ChecksumMismatch", "Busy", "StoreUnavailable", "KeyUnavailable"];

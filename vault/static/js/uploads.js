@@ -13,6 +13,7 @@ const AT_ONCE = 2;
 const ALIVE_EVERY = 60000;
 const SHOWN_EVERY = 250;
 const OPEN = ["waiting", "unshared", "failed"];
+const NOT_ASKED = ["waiting", "unshared", "refused"];
 const UNDER_WAY = ["queued", "sending", "retrying", "locked", "paused"];
 
 class Uploader {
@@ -260,7 +261,8 @@ class Uploader {
     const isOpen = this.transfers.some((transfer) => OPEN.includes(transfer.state));
     this.button.setAttribute("aria-disabled", String(this.isBusy && !isOpen)); // and not disabled: it keeps the focus
     this.button.hidden = !this.isBusy && done > 0 && !isOpen;
-    const words = this.isBusy || done ? `${done} of ${this.transfers.length} stored` : "";
+    const asked = this.transfers.filter((transfer) => !NOT_ASKED.includes(transfer.state)).length;
+    const words = this.isBusy || done ? `${done} of ${asked} stored` : "";
     if (this.said.textContent !== words) this.said.textContent = words;
     this.tick(this.isBusy);
     this.showSum(words);
