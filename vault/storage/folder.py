@@ -215,16 +215,9 @@ class FolderStore:
                     raise StoreUnavailable(
                         "The folder of this segment is taken away again and again."
                     ) from error
-        try:
-            with suppress(FileNotFoundError):
-                _sync_folder(path.parent)
-            _sync_folder(self._root)
-        except OSError:
-            if not exists:
-                # The next sync would say yes to what this one has lost, so the next try must not find the name.
-                with suppress(OSError):
-                    os.unlink(path)
-            raise
+        with suppress(FileNotFoundError):
+            _sync_folder(path.parent)
+        _sync_folder(self._root)
         if exists:
             raise Exists()
 
