@@ -388,7 +388,9 @@ def locked(vault: Vault) -> Iterator[None]:
         connection.close()
 
 
-def test_a_locked_database_is_503_within_six_seconds(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f11_a_locked_database_is_503_within_six_seconds(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Even where two things wait to be written, the sign of life before the change."""
     document = vault.upload("alice", b"content").hex()
     monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=3))
@@ -412,7 +414,7 @@ def impatient(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> Iterator[Vault]:
     own.close()
 
 
-def test_everything_that_writes_is_503_while_the_database_is_locked(impatient: Vault) -> None:
+def test_f11_everything_that_writes_is_503_while_the_database_is_locked(impatient: Vault) -> None:
     vault = impatient
     document = vault.upload("alice", b"content", share=("bob",)).hex()
     browser = vault.browser("alice")
@@ -437,7 +439,7 @@ def test_everything_that_writes_is_503_while_the_database_is_locked(impatient: V
         assert bundle.check.run().findings == []
 
 
-def test_reading_goes_on_while_the_database_is_locked(
+def test_f11_reading_goes_on_while_the_database_is_locked(
     impatient: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when it is time to note that the session was seen: that is put off, and nobody is turned away for it."""

@@ -47,7 +47,7 @@ def test_down_and_up_again_with_data(any_vault: Vault) -> None:
         assert bundle.check.run().findings == []
 
 
-def test_a_newer_schema_is_refused_and_nothing_is_touched(any_vault: Vault) -> None:
+def test_f28_a_newer_schema_is_refused_and_nothing_is_touched(any_vault: Vault) -> None:
     with any_vault.app.app_context():
         with db.engine.begin() as connection:
             connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))

@@ -215,7 +215,7 @@ def keys() -> list[Case]:
             {"name": f"master.{purpose}", "key": MASTER, "purpose": f"docvault/v1/master/{purpose}",
              "derived": hkdf(MASTER, enc("master/" + purpose))}
         )  # fmt: skip
-    for purpose in ("private-keys", "contacts", "index"):
+    for purpose in ("private-keys", "contacts", "index", "upload-names"):
         made.append(
             {"name": f"account {purpose}", "key": ACCOUNT_KEY, "purpose": f"docvault/v1/account/{purpose}",
              "derived": hkdf(ACCOUNT_KEY, enc("account/" + purpose))}

@@ -17,7 +17,7 @@ from vault.crypto.purposes import MASTER_FLASK
 from vault.crypto.randomness import new_secret
 from vault.errors import Misconfigured, SchemaTooNew
 from vault.extensions import csrf, db, login_manager
-from vault.http import headers, identity, problems, receiving
+from vault.http import headers, identity, problems, receiving, transfers
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -63,6 +63,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     headers.register(app)
     identity.register(app)
     problems.register(app)
+    transfers.register(app)
     _register_faces(app)
     return app
 

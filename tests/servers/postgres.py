@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -22,11 +23,12 @@ SUPERUSER = "docvault"
 class PostgresServer:
     """A running cluster; ``url`` is its empty first database."""
 
-    def __init__(self, folder: Path, port: int, password: str, process: ServerProcess) -> None:
+    def __init__(self, folder: Path, port: int, password: str, begin: Callable[[], ServerProcess]) -> None:
         self._folder = folder
         self._password = password
+        self._begin = begin
         self.port = port
-        self.process = process
+        self.process = begin()
         self.url = self.url_of("postgres")
 
     def url_of(self, database: str) -> str:
@@ -45,6 +47,12 @@ class PostgresServer:
                 )
             )
         return self.url_of(name)
+
+    def restart_at_once(self) -> None:
+        """What ``pg_ctl restart -m immediate`` does: no connection is ended properly, the log is replayed."""
+        self.process.send(signal.SIGQUIT)
+        self.process = self._begin()
+        self.process.wait_until(lambda: _serves(self.url))
 
     def stop(self) -> None:
         self.process.stop()
@@ -65,8 +73,10 @@ def find_postgresql() -> Path | None:
     return Path(found).resolve().parent if found else None
 
 
-def start_postgresql(binaries: Path) -> PostgresServer:
+def start_postgresql(binaries: Path, **given: str) -> PostgresServer:
     """Make a cluster and start it, about two seconds; it does not sync to disk, so it forgets in a power cut.
+
+    ``given`` are settings of the server; ``synchronous_commit="on"`` for one that is killed.
 
     The folder is made in the system's temporary folder: pytest's own may be closed to the user ``postgres``.
     """
@@ -106,23 +116,18 @@ def start_postgresql(binaries: Path) -> PostgresServer:
             "listen_addresses": LOOPBACK,
             "unix_socket_directories": str(folder),
             "max_connections": "100",
-        }
-        process = ServerProcess(
-            [
-                binaries / "postgres",
-                "-D",
-                data,
-                "-p",
-                str(port),
-                *(f"--{name}={value}" for name, value in settings.items()),
-            ],
-            log,
-            folder=folder,
-            user=user,
-            stop_signal=signal.SIGINT,  # "fast" shutdown: does not wait for clients
-        )
-        server = PostgresServer(folder, port, password, process)
-        process.wait_until(lambda: _serves(server.url))
+        } | given
+        command: list[str | Path] = [
+            binaries / "postgres", "-D", data, "-p", str(port),
+            *(f"--{name}={value}" for name, value in settings.items()),
+        ]  # fmt: skip
+
+        def begin() -> ServerProcess:
+            # SIGINT is the "fast" shutdown: it does not wait for clients.
+            return ServerProcess(command, log, folder=folder, user=user, stop_signal=signal.SIGINT)
+
+        server = PostgresServer(folder, port, password, begin)
+        server.process.wait_until(lambda: _serves(server.url))
         return server
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)

@@ -91,6 +91,11 @@ class ServerProcess:
         self._process.kill()
         self._process.wait()
 
+    def send(self, number: signal.Signals, seconds: float = 30) -> None:
+        """End the server with another signal than usual, and wait for it."""
+        self._process.send_signal(number)
+        self._process.wait(seconds)
+
     def suspend(self) -> None:
         """Stop the server's clock: connections stay open and nothing answers."""
         self._process.send_signal(signal.SIGSTOP)

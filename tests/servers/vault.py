@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,15 @@ class VaultServer:
         with self.client() as client:
             answer = client.post("/token", json={"username": username, "passphrase": passphrase})
             return str(answer.raise_for_status().json()["token"])
+
+    def crash(self) -> None:
+        """End the server and its workers at once, as a power cut would; ``start_vault`` on the same port follows."""
+        pid = self.process.pid
+        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        self.process.kill()
+        for worker in workers:
+            with suppress(ProcessLookupError):
+                os.kill(int(worker), signal.SIGKILL)
 
     def stop(self, seconds: float = 30) -> float:
         """End the server; return how many seconds that took."""

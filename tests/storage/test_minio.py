@@ -281,3 +281,13 @@ def test_no_presigned_address_in_logs_and_errors(answers: bool, caplog: pytest.L
     assert NAME in caplog.text
     assert "X-Amz" not in shown
     assert "very-secret" not in shown
+
+
+def test_f7_a_404_that_is_not_about_the_blob_is_no_missing_blob() -> None:
+    """The answer to a HEAD has no body that says what is not there: the bucket, or whatever a proxy looks for."""
+    for body, headers in (
+        (s3_error("NoSuchBucket"), XML),
+        (b"<html>nothing here</html>", "Content-Type: text/html"),
+    ):
+        with CannedServer("404 Not Found", body, headers) as server, pytest.raises(StoreUnavailable):
+            at(server.endpoint).size(NAME)

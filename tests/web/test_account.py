@@ -38,6 +38,17 @@ def test_the_page_tells_the_time_that_is_left(house: Vault) -> None:
     assert 0 < left <= 24 * 3600
 
 
+def test_a_page_that_outlived_a_login_is_told_whose_it_is_and_the_token_of_its_forms(house: Vault) -> None:
+    browser = house.browser("alice")
+    told = browser.get("/session?quiet").json
+    assert told["user"] == house.alice.account.user_id.hex()
+    assert f'data-user="{told["user"]}"' in browser.get("/account").text
+    form = {"csrf_token": told["csrf_token"]}
+    assert "Type your current passphrase." in words(
+        browser.client.post("/account/passphrase", data=form).text
+    )
+
+
 def test_lock_now_stands_on_every_page(house: Vault) -> None:
     for path in ("/", "/shared", "/upload", "/account"):
         assert re.search(r'<form[^>]*action="/logout"', house.browser("alice").get(path).text), path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,16 +10,14 @@ import pytest
 from tests.cast import Browser, Vault
 from tests.http.forms import CONTENT_TYPE, field, file, form
 from tests.web.forms import errors, flashed, heading, words
+from vault.crypto.accounts import upload_names_key
 
 
-def send(
-    browser: Browser, *files: tuple[bytes, str], path: str = "/upload", script: bool = False, **fields: str
-) -> Any:
+def send(browser: Browser, *files: tuple[bytes, str], path: str = "/upload", **fields: str) -> Any:
     """Send the page's form; where no file is chosen a browser sends one without name and content."""
     parts = [field("csrf_token", browser.csrf(path)), *(field(*pair) for pair in fields.items())]
     parts += [file(content, name) for content, name in files or ((b"", ""),)]
-    headers = {"X-Vault-Script": "1"} if script else {}
-    return browser.client.post(path, data=form(*parts), content_type=CONTENT_TYPE, headers=headers)
+    return browser.client.post(path, data=form(*parts), content_type=CONTENT_TYPE)
 
 
 def test_one_or_many_files_are_uploaded_and_shared(vault: Vault) -> None:
@@ -58,14 +57,17 @@ def test_what_is_wrong_is_said_on_the_page_and_nothing_is_stored(
     assert vault.api("alice").get("/documents").json["items"] == []
 
 
-def test_a_script_is_answered_in_json(vault: Vault) -> None:
-    browser = vault.browser("alice")
-    answer = send(browser, (b"x", "a.txt"), script=True)
-    (location,) = answer.json["locations"]
-    assert browser.get(location).status_code == 200
-    refused = send(browser, (b"x", "a.txt"), script=True, recipients="nobody")
-    assert refused.status_code == 400
-    assert (refused.json["field"], refused.json["text"]) == ("recipients", "There is no user named nobody.")
+def test_the_page_gives_its_script_a_key_for_the_names_of_files(vault: Vault) -> None:
+    """One a person, the same after every login, and no key that opens anything."""
+
+    def key(name: str) -> str:
+        (found,) = re.findall(r'data-names-key="([0-9a-f]{64})"', vault.browser(name).get("/upload").text)
+        return str(found)
+
+    assert bytes.fromhex(key("alice")) == upload_names_key(vault.alice.account.account_key)
+    assert key("alice") == key("alice") != key("bob")
+    document = vault.upload("alice").hex()
+    assert key("alice") in vault.browser("alice").get(f"/documents/{document}/version").text
 
 
 def test_a_file_over_the_limit_is_a_page_of_its_own(vault: Vault) -> None:

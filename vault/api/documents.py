@@ -11,6 +11,7 @@ from vault.errors import BadInput, PreconditionFailed
 from vault.http.identity import check_csrf, current_account
 from vault.http.receiving import receive_form, receive_raw
 from vault.http.sending import asked_ids, send_document, send_zip
+from vault.http.transfers import enter_transfer
 from vault.services.documents import DocumentRow, DocumentView, VersionView
 from vault.services.unlocked import UnlockedAccount
 from vault.wiring import services
@@ -91,7 +92,9 @@ def upload() -> ResponseReturnValue:
 
 @api.get("/documents/zip")
 def download_zip() -> ResponseReturnValue:
-    return send_zip(services().zips.open(current_account(), asked_ids(request.args.getlist("id"))))
+    account = current_account()
+    enter_transfer()
+    return send_zip(services().zips.open(account, asked_ids(request.args.getlist("id"))))
 
 
 @api.post("/documents/zip")
@@ -99,6 +102,7 @@ def download_long_zip() -> ResponseReturnValue:
     """The same for more documents than an address has room for."""
     account = current_account()
     ids = names_in(required(read_json(ids=list), "ids")["ids"], "ids")
+    enter_transfer()
     return send_zip(services().zips.open(account, asked_ids(ids)))
 
 
@@ -142,7 +146,9 @@ def delete(document_id: bytes) -> ResponseReturnValue:
 
 @api.get("/documents/<id:document_id>/content")
 def download(document_id: bytes) -> ResponseReturnValue:
-    return send_document(services().downloads.open(current_account(), document_id))
+    account = current_account()
+    enter_transfer()
+    return send_document(services().downloads.open(account, document_id))
 
 
 @api.put("/documents/<id:document_id>/content")
@@ -163,6 +169,7 @@ def list_versions(document_id: bytes) -> ResponseReturnValue:
 def download_version(version_id: bytes) -> ResponseReturnValue:
     account = current_account()
     document_id = services().documents.document_of(account, version_id)
+    enter_transfer()
     return send_document(services().downloads.open(account, document_id, version_id))
 
 

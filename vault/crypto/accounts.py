@@ -11,6 +11,7 @@ from vault.crypto.passphrase import KdfParameters
 from vault.crypto.purposes import (
     ACCOUNT_CONTACTS,
     ACCOUNT_PRIVATE_KEYS,
+    ACCOUNT_UPLOAD_NAMES,
     ACCOUNT_UPLOADS,
     CONTACT,
     DIRECTORY,
@@ -203,3 +204,8 @@ def open_session(
 def upload_key(account_key: bytes, day: date) -> bytes:
     """Derive the key that locks the upload tokens and metadata of one UTC day."""
     return derive(account_key, ACCOUNT_UPLOADS, (day - _FIRST_DAY).days)
+
+
+def upload_names_key(account_key: bytes) -> bytes:
+    """Derive the key under which a browser names a file that it uploads, without keeping the file's name."""
+    return derive(account_key, ACCOUNT_UPLOAD_NAMES)

@@ -49,6 +49,7 @@ ACCOUNT_PRIVATE_KEYS = Purpose("docvault/v1/account/private-keys")
 ACCOUNT_CONTACTS = Purpose("docvault/v1/account/contacts")
 ACCOUNT_INDEX = Purpose("docvault/v1/account/index")
 ACCOUNT_UPLOADS = Purpose("docvault/v1/account/uploads", ("day:number",))
+ACCOUNT_UPLOAD_NAMES = Purpose("docvault/v1/account/upload-names")
 SESSION_KEY = Purpose("docvault/v1/session/key")
 
 # --- contexts of seals (Cobblestone-256) ---
@@ -137,7 +138,7 @@ TOUCHED_BODY = Purpose("docvault/v1/touched/body", ("rows:list",))
 PURPOSES: tuple[Purpose, ...] = (
     KEY_ID, MASTER_ACCOUNTS, MASTER_DIRECTORY, MASTER_ROWS, MASTER_SESSIONS, MASTER_TOKENS, MASTER_UPLOADS,
     MASTER_FLASK,
-    ACCOUNT_PRIVATE_KEYS, ACCOUNT_CONTACTS, ACCOUNT_INDEX, ACCOUNT_UPLOADS, SESSION_KEY,
+    ACCOUNT_PRIVATE_KEYS, ACCOUNT_CONTACTS, ACCOUNT_INDEX, ACCOUNT_UPLOADS, ACCOUNT_UPLOAD_NAMES, SESSION_KEY,
     UNLOCK_INNER, UNLOCK_OUTER, PRIVATE_WRAP_KEY, PRIVATE_SIGN_KEY, CONTACT, INDEX, SESSION, MANIFEST, PART,
     UPLOAD_TOKEN, UPLOAD_SEGMENT_KEY, UPLOAD_METADATA,
     DEK_WRAP, GRANT, VERSION, DIRECTORY, SUBJECT, ROW, ETAG, FINGERPRINT, AUDIT,

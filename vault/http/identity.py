@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from wtforms.validators import ValidationError as WrongToken
 
 from vault.config import Settings
-from vault.errors import BadInput, Busy, Forbidden, LoginRequired
+from vault.errors import BadInput, Busy, Forbidden, LoginRequired, VaultError
 from vault.extensions import login_manager
 from vault.services import clock
 from vault.services.sessions import RENEW_AFTER, TOKEN_LIFE, LoggedIn
@@ -119,12 +119,15 @@ def _is_quiet(asked: Request) -> bool:
 
 def _load_user(asked: Request) -> CurrentUser | None:
     token, by_cookie = _token_of(asked)
-    if not token:
+    if not token or "identity_failed" in g:
         return None
     try:
         account = _identify(asked, token)
     except LoginRequired:
         return None
+    except VaultError:
+        g.identity_failed = True  # the page that says so asks once more, and must not fail again
+        raise
     return CurrentUser(account, by_cookie=by_cookie)
 
 

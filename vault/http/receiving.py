@@ -16,6 +16,7 @@ from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityToo
 
 from vault.errors import BadInput, BrokenOff, TooLarge
 from vault.http.identity import check_csrf, current_account
+from vault.http.transfers import enter_reading, enter_transfer
 from vault.services.resumable import Checksum, Progress
 from vault.services.unlocked import UnlockedAccount
 from vault.services.uploads import Draft
@@ -27,10 +28,29 @@ FIELDS = 2000
 OVERHEAD_BYTES = 2**20
 DRAIN_SECONDS = 2.0
 LAST_SECONDS = 0.1
+SMALL_BODY_BYTES = 2**16
 
 
 class VaultRequest(Request):
-    """A request that refuses files in forms, so that nothing is written to a temporary file."""
+    """A request that refuses files in forms, so that nothing is written to a temporary file.
+
+    A large body that is not a file is read at once, and by few at a time (F26): it lies in memory until it is whole.
+    """
+
+    def get_data(self, cache: bool = True, as_text: bool = False, parse_form_data: bool = False) -> Any:
+        self._wait_for_a_place()
+        return super().get_data(cache, as_text, parse_form_data)  # type: ignore[call-overload]
+
+    def _load_form_data(self) -> None:
+        self._wait_for_a_place()
+        super()._load_form_data()
+
+    def _wait_for_a_place(self) -> None:
+        announced = self.content_length
+        if announced is None and not self.environ.get("wsgi.input_terminated"):
+            return
+        if announced is None or announced > SMALL_BODY_BYTES:
+            enter_reading()
 
     def _get_file_stream(
         self,
@@ -149,6 +169,7 @@ def receive_form(document_id: bytes | None = None) -> list[bytes]:
     if document_id is not None:
         uploads.may_replace(account, document_id)
     _allow(uploads.largest, OVERHEAD_BYTES)
+    enter_transfer()
     form = _Form(account, document_id)
     g.drain_body = True
     try:
@@ -225,6 +246,7 @@ def receive_raw(document_id: bytes | None = None) -> bytes:
     _allow(uploads.largest)
     usernames = " ".join(request.args.getlist("recipients")).replace(",", " ").split()
     recipients = uploads.resolve(account, usernames)
+    enter_transfer()
     g.drain_body = True
     stored = uploads.receive(
         account,
@@ -245,6 +267,7 @@ def receive_piece(
     """Receive a piece of an upload; a body that breaks off ends there, and what came of it is kept."""
     resumable = services().resumable
     _allow(resumable.largest)
+    enter_transfer()
     g.drain_body = True
     taken = resumable.append(
         claims,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import cached_property
 
-from vault.crypto.accounts import open_private_keys, upload_key
+from vault.crypto.accounts import open_private_keys, upload_key, upload_names_key
 from vault.crypto.keypairs import PrivateKeys, PublicKeys
 from vault.crypto.manifests import IndexKey
 from vault.crypto.passphrase import fingerprint_words
@@ -67,6 +67,11 @@ class UnlockedAccount:
         """The keys that lock uploads begun on the token's day, and on the day before: what the token carries."""
         yesterday = date.fromordinal(self.upload_day.toordinal() - 1)
         return upload_key(self.account_key, self.upload_day), upload_key(self.account_key, yesterday)
+
+    @property
+    def upload_names_key(self) -> bytes:
+        """The key under which a page's script remembers uploads; it opens nothing, so that the page may have it."""
+        return upload_names_key(self.account_key)
 
     @property
     def key_version(self) -> int:

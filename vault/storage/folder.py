@@ -215,9 +215,16 @@ class FolderStore:
                     raise StoreUnavailable(
                         "The folder of this segment is taken away again and again."
                     ) from error
-        with suppress(FileNotFoundError):
-            _sync_folder(path.parent)
-        _sync_folder(self._root)
+        try:
+            with suppress(FileNotFoundError):
+                _sync_folder(path.parent)
+            _sync_folder(self._root)
+        except OSError:
+            if not exists:
+                # The next sync would say yes to what this one has lost, so the next try must not find the name.
+                with suppress(OSError):
+                    os.unlink(path)
+            raise
         if exists:
             raise Exists()
 

@@ -190,8 +190,14 @@ class MinioStore:
     def size(self, name: str) -> int:
         check_name(name)
         client, _ = self._client()
-        with _translated():
-            size = client.stat_object(bucket_name=self._bucket, object_name=name).size
+        try:
+            with _translated():
+                size = client.stat_object(bucket_name=self._bucket, object_name=name).size
+        except Missing:
+            # A HEAD has no body: its 404 may be about the bucket, or from a proxy. A listing says which.
+            if any(info.name == name for info in self.list(name)):
+                raise StoreUnavailable("The blob store denies a blob that it lists.") from None
+            raise
         if size is None:
             raise StoreUnavailable("The blob store does not tell the size of a blob.")
         return size

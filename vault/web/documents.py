@@ -6,6 +6,7 @@ from flask.typing import ResponseReturnValue
 from vault.errors import Forbidden
 from vault.http.identity import current_account
 from vault.http.sending import asked_ids, send_document, send_zip
+from vault.http.transfers import enter_transfer
 from vault.services.documents import DocumentView
 from vault.web import pages
 from vault.web.answers import beside_fields, confirmed, done, page
@@ -47,7 +48,9 @@ def shared() -> ResponseReturnValue:
 
 @pages.get("/documents/zip")
 def download_zip() -> ResponseReturnValue:
-    return send_zip(services().zips.open(current_account(), asked_ids(request.args.getlist("id"))))
+    account = current_account()
+    enter_transfer()
+    return send_zip(services().zips.open(account, asked_ids(request.args.getlist("id"))))
 
 
 @pages.get("/documents/<id:document_id>")
@@ -58,7 +61,9 @@ def document(document_id: bytes) -> ResponseReturnValue:
 
 @pages.get("/documents/<id:document_id>/content")
 def download(document_id: bytes) -> ResponseReturnValue:
-    return send_document(services().downloads.open(current_account(), document_id))
+    account = current_account()
+    enter_transfer()
+    return send_document(services().downloads.open(account, document_id))
 
 
 @pages.get("/documents/<id:document_id>/versions")
@@ -70,7 +75,9 @@ def versions(document_id: bytes) -> ResponseReturnValue:
 
 @pages.get("/documents/<id:document_id>/versions/<id:version_id>/content")
 def download_version(document_id: bytes, version_id: bytes) -> ResponseReturnValue:
-    return send_document(services().downloads.open(current_account(), document_id, version_id))
+    account = current_account()
+    enter_transfer()
+    return send_document(services().downloads.open(account, document_id, version_id))
 
 
 @pages.route("/documents/<id:document_id>/rename", methods=["GET", "POST"])

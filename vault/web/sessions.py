@@ -3,6 +3,7 @@
 from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
+from flask_wtf.csrf import generate_csrf
 
 from vault.http.identity import brought, current_account, log_in_response, log_out_response, safe_next
 from vault.web import pages
@@ -37,9 +38,11 @@ def logout() -> ResponseReturnValue:
 
 @pages.get("/session")
 def session() -> ResponseReturnValue:
-    """Tell a script how long the session lasts; asking is a sign of life, unless it asks with ``?quiet``."""
-    current_account()
-    return {"seconds_left": current_user.seconds_left}
+    """Tell a script how long the session lasts, and what a page that outlived a login needs to go on: whose it is,
+    and the token of its forms. Asking is a sign of life, unless it asks with ``?quiet``.
+    """
+    account, left = current_account(), current_user.seconds_left
+    return {"seconds_left": left, "user": account.user_id.hex(), "csrf_token": generate_csrf()}
 
 
 @pages.post("/account/sessions/<id:session_id>/end")

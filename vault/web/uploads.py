@@ -1,4 +1,7 @@
-"""Upload documents, and a new version of one. The body is a stream: no view here touches ``request.form``."""
+"""Upload documents, and a new version of one, by a form; the page's script sends by tus instead.
+
+The body is a stream: no view here touches ``request.form``.
+"""
 
 from flask import url_for
 from flask.typing import ResponseReturnValue
@@ -7,7 +10,7 @@ from vault.errors import BadInput, KeyChanged
 from vault.http.identity import current_account
 from vault.http.receiving import receive_form
 from vault.web import pages
-from vault.web.answers import done, page, put_beside, wants_json
+from vault.web.answers import done, page, put_beside
 from vault.web.documents import owned_document
 from vault.web.forms import UploadForm
 from vault.wiring import services
@@ -23,11 +26,9 @@ def upload() -> ResponseReturnValue:
 def send_upload() -> ResponseReturnValue:
     current_account()
     try:
-        stored = receive_form()
+        receive_form()
     except (BadInput, KeyChanged) as error:
-        return refused(error, "uploads/upload.html")
-    if wants_json():
-        return {"locations": [url_for(".document", document_id=id) for id in stored]}
+        return upload_page("uploads/upload.html", error)
     return done("Stored and locked.", url_for(".documents"))
 
 
@@ -38,12 +39,12 @@ def version(document_id: bytes) -> ResponseReturnValue:
 
 @pages.post("/documents/<id:document_id>/version")
 def send_version(document_id: bytes) -> ResponseReturnValue:
-    document, here = owned_document(document_id), url_for(".document", document_id=document_id)
+    document = owned_document(document_id)
     try:
         receive_form(document_id)
     except (BadInput, KeyChanged) as error:
-        return refused(error, "uploads/version.html", document=document)
-    return {"locations": [here]} if wants_json() else done("The new version is stored and locked.", here)
+        return upload_page("uploads/version.html", error, document=document)
+    return done("The new version is stored and locked.", url_for(".document", document_id=document_id))
 
 
 def upload_page(
@@ -52,11 +53,6 @@ def upload_page(
     form = UploadForm(formdata=None)
     if error is not None:
         put_beside(form, error)
-    return page(template, form, limit=services().settings.max_document_bytes, **shown)
-
-
-def refused(error: BadInput | KeyChanged, template: str, **shown: object) -> ResponseReturnValue:
-    """Say what is wrong: to a script as field and text, to a person on the page, beside the field."""
-    if wants_json():
-        return {"field": getattr(error, "field", ""), "text": str(error)}, 400
-    return upload_page(template, error, **shown)
+    names_key = current_account().upload_names_key.hex()
+    limit = services().settings.max_document_bytes
+    return page(template, form, limit=limit, names_key=names_key, **shown)

@@ -3,9 +3,19 @@ import { AS_SCRIPT, addressOf, goToLogin, icon, isLogin, make, parse, problemIn 
 
 let enhanceContent = () => {};
 
+let number = 0;
+
+// Each dialog has a title with an id of its own: one may ask over another.
+function fill(dialog, content) {
+  const title = content.querySelector("#ask-title");
+  title.id = `ask-title-${++number}`;
+  dialog.setAttribute("aria-labelledby", title.id);
+  dialog.replaceChildren(document.adoptNode(content));
+}
+
 function show(content, isWide) {
-  const dialog = make("dialog", { class: isWide ? "wide" : "", "aria-labelledby": "ask-title" });
-  dialog.append(document.adoptNode(content));
+  const dialog = make("dialog", { class: isWide ? "wide" : "" });
+  fill(dialog, content);
   dialog.addEventListener("close", () => {
     dialog.remove();
     if (dialog.dataset.changed) location.reload();
@@ -63,7 +73,7 @@ async function send(dialog, form, submitter) {
   const html = await response.text();
   const content = parse(html).getElementById("ask");
   if (!content) return tellInside(dialog, problemIn(html));
-  dialog.replaceChildren(document.adoptNode(content));
+  fill(dialog, content);
   enhanceContent(dialog);
   dialog.querySelector("[aria-invalid=true], [autofocus]")?.focus();
 }
@@ -85,7 +95,7 @@ function onClick(event) {
   const around = closer?.closest("dialog");
   if (around) {
     event.preventDefault();
-    around.close();
+    if (around.dispatchEvent(new Event("cancel", { cancelable: true }))) around.close();
     return;
   }
   const link = event.target.closest("a[data-dialog]");
@@ -101,16 +111,21 @@ function onSubmit(event) {
   sendFrom(dialog, event.target, event.submitter);
 }
 
+// Ask whether to do something; what is harmless has the focus. `act` runs when the person says yes.
+export function question(heading, text, yesWords, noWords, act) {
+  const yes = make("button", { type: "button", class: "btn btn-primary" }, yesWords);
+  const no = make("button", { type: "button", class: "btn btn-quiet", "data-close": "", autofocus: "" }, noWords);
+  const title = make("h1", { class: "ask-title", id: "ask-title" }, heading);
+  const dialog = show(make("div", { class: "ask" }, title, make("p", {}, text), make("div", { class: "ask-acts" }, yes, no)));
+  yes.addEventListener("click", () => act(dialog));
+}
+
 // A form with a question of its own is sent once the person has said yes.
 function ask(form) {
   form.addEventListener("submit", (event) => {
     if (form.dataset.asked) return;
     event.preventDefault();
-    const yes = make("button", { type: "button", class: "btn btn-primary" }, form.dataset.askYes);
-    const no = make("button", { type: "button", class: "btn btn-quiet", "data-close": "", autofocus: "" }, "Cancel");
-    const title = make("h1", { class: "ask-title", id: "ask-title" }, form.dataset.askTitle);
-    show(make("div", { class: "ask" }, title, make("p", {}, form.dataset.ask), make("div", { class: "ask-acts" }, yes, no)));
-    yes.addEventListener("click", () => {
+    question(form.dataset.askTitle, form.dataset.ask, form.dataset.askYes, "Cancel", () => {
       form.dataset.asked = "yes";
       form.requestSubmit();
     });
