@@ -11,10 +11,13 @@ from typing import Any
 
 
 class FailingOs:
-    """``os``, whose ``name`` fails with ``number`` at its ``nth`` call, or writes only half of what it is given."""
+    """``os``, whose ``name`` fails with ``number`` at its ``nth`` call, or writes only half of what it is given.
 
-    def __init__(self, name: str, nth: int, number: int | None = errno.EIO) -> None:
-        self.name, self.nth, self.number = name, nth, number
+    One that is ``lasting`` fails at each call after that, too.
+    """
+
+    def __init__(self, name: str, nth: int, number: int | None = errno.EIO, *, lasting: bool = False) -> None:
+        self.name, self.nth, self.number, self.lasting = name, nth, number, lasting
         self.calls = 0
         self._lock = threading.Lock()
 
@@ -30,7 +33,7 @@ class FailingOs:
         def call(*words: Any, **more: Any) -> Any:
             with self._lock:
                 self.calls += 1
-                now = self.calls == self.nth
+                now = self.calls == self.nth or (self.lasting and self.met)
             if now and self.number is not None:
                 raise OSError(self.number, os.strerror(self.number))
             if now:

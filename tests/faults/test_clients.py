@@ -111,7 +111,9 @@ def test_f25_whoever_goes_away_at_any_byte_leaves_nothing_behind(busy: Served, c
             transfer = Transfer(busy, kinds[number % len(kinds)], document)
             transfer.cut_at(chance.random() * 0.999, chance.random() < 0.5)
 
-    round_of(12)
+    # Threads and connections that were needed once are kept idle: first as many at once as there will be at any time.
+    with ThreadPoolExecutor(16) as at_once:
+        list(at_once.map(round_of, [len(kinds)] * 16))
     until(lambda: open_uploads(busy, expired=False) == 0)
     before = held_by(busy)
     round_of(cuts)

@@ -304,9 +304,9 @@ def test_f13_a_disk_that_cannot_be_read_is_503_and_no_damage(
     before = parted.audit()
     for call in ("open", "pread", "stat"):
         with monkeypatch.context() as patch:
-            patch.setattr(folder_store, "os", FailingOs(call, 1))
+            patch.setattr(folder_store, "os", FailingOs(call, 1, lasting=True))
             answer = parted.api("alice").get(f"/documents/{document}/content")
-        assert answer.status_code == 503, call
+            assert (answer.status_code, answer.json["type"]) == (503, "urn:docvault:StoreUnavailable"), call
     assert [row for row in parted.audit()[len(before) :] if row[0] == "integrity_failure"] == []
     assert parted.api("alice").get(f"/documents/{document}/content").data == CONTENT
 

@@ -80,7 +80,7 @@ def far(
         }  # fmt: skip
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                "vault.wiring.MinioStore",
+                "vault.storage.minio.MinioStore",
                 lambda *words, **more: MinioStore(
                     *words, **more, connect_timeout=1, read_timeout=READ_TIMEOUT
                 ),

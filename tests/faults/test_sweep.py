@@ -38,6 +38,10 @@ def expired_uploads(doomed: Served) -> set[str]:
                 Upload(
                     id=segment,
                     user_id=doomed.vault.bob.account.user_id,
+                    kind="whole",
+                    sealed_metadata=None,
+                    document_id=None,
+                    joined_id=None,
                     reserved_bytes=100,
                     created_at=clock.now() - timedelta(days=2),
                     expires_at=clock.now() - timedelta(minutes=1),
