@@ -32,12 +32,13 @@ from vault.services.documents import Documents
 from vault.services.downloads import Downloads
 from vault.services.invitations import Invitations
 from vault.services.lists import Lists
+from vault.services.quota import Limits
 from vault.services.resumable import Resumable
 from vault.services.sessions import Sessions
 from vault.services.sharing import Sharing
 from vault.services.sweep import Sweep
 from vault.services.transactions import Transactions
-from vault.services.uploads import Limits, Uploads
+from vault.services.uploads import Uploads
 from vault.services.zips import Zips
 from vault.storage.folder import FolderStore
 from vault.storage.protocol import BlobStore

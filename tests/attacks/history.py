@@ -9,7 +9,7 @@ from tests.cast import Vault, reader
 from vault.crypto.randomness import new_id
 from vault.errors import BrokenOff, WrongLogin
 from vault.services.audit import Event
-from vault.services.uploads import waiting_wrap
+from vault.services.grants import waiting_wrap
 
 
 def live_through(vault: Vault) -> bytes:

@@ -40,9 +40,10 @@ from vault.errors import (
     VaultError,
 )
 from vault.services import clock
-from vault.services.resumable import Progress, Told, Wishes, wishes_of
+from vault.services.pipeline import Pipeline
+from vault.services.resumable import Progress, Told
 from vault.services.unlocked import UnlockedAccount
-from vault.services.uploads import Pipeline
+from vault.services.wishes import Wishes, wishes_of
 
 PART = 32768
 

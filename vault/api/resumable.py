@@ -20,8 +20,9 @@ from vault.errors import BadInput, Locked, LoginRequired, PreconditionFailed
 from vault.extensions import csrf
 from vault.http.identity import check_csrf, current_account, sender
 from vault.http.receiving import receive_piece
-from vault.services.resumable import CHECKSUMS, FINAL, PARTIAL, Checksum, Progress, Told, wishes_of
+from vault.services.resumable import CHECKSUMS, FINAL, PARTIAL, Checksum, Progress, Told
 from vault.services.unlocked import UnlockedAccount
+from vault.services.wishes import wishes_of
 from vault.wiring import services
 
 VERSION = "1.0.0"

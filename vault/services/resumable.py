@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -56,21 +55,13 @@ from vault.services import clock, names, seals
 from vault.services.access import Gate
 from vault.services.audit import Event
 from vault.services.documents import bury
+from vault.services.grants import unique
+from vault.services.pipeline import READ_BYTES, Buffer, Pipeline, Read, pieces_of
+from vault.services.quota import Limits, begin_upload
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
-from vault.services.uploads import (
-    READ_BYTES,
-    Buffer,
-    Draft,
-    Limits,
-    Pipeline,
-    Read,
-    Received,
-    Uploads,
-    begin_upload,
-    pieces_of,
-    unique,
-)
+from vault.services.uploads import Draft, Received, Uploads
+from vault.services.wishes import Wishes, wishes_of
 from vault.storage.protocol import BlobStore
 
 PLAIN, PARTIAL, FINAL = "plain", "partial", "final"
@@ -78,22 +69,9 @@ ENDED = "ended"
 MOST_JOINED = 20
 """Each is an address of some 330 characters, and all of them stand in one header of at most 8 KiB."""
 CHECKSUMS = {"sha1": 20, "sha256": 32}
-WISHES = frozenset({"filename", "name", "filetype", "path", "recipients", "document"})
-"""The keys of the metadata that ask for something."""
 
 _ROW = select(*seals.columns(Upload)).where(Upload.id == bindparam("upload"))
 _PLACE = re.compile(r"([0-9a-f]{16})(?:\.([0-9a-f]{16}))?")
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What the metadata of an upload asks for."""
-
-    name: str | None = None
-    media_type: str | None = None
-    path: tuple[str, ...] = ()
-    recipients: tuple[str, ...] = ()
-    document_id: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -638,42 +616,3 @@ def _given(body: bytearray) -> Read:
         return piece
 
     return read
-
-
-def wishes_of(header: str) -> Wishes:
-    """Read tus metadata: pairs of a key and base64, separated by commas. Raises ``BadInput``.
-
-    Keys that ask for nothing here are kept for the client and passed over, whatever bytes they hold.
-    """
-    given: dict[str, bytes] = {}
-    for pair in filter(None, (part.strip() for part in header.split(","))):
-        key, _, value = pair.partition(" ")
-        if key in given:
-            raise BadInput("Upload-Metadata", "A key of the metadata stands twice.")
-        try:
-            given[key] = b64decode(value.strip(), validate=True)
-        except ValueError:
-            raise BadInput("Upload-Metadata", "The metadata are pairs of a key and base64.") from None
-    try:
-        words = {key: given[key].decode() for key in given.keys() & WISHES}
-    except UnicodeDecodeError:
-        raise BadInput("Upload-Metadata", f"These are UTF-8 text: {', '.join(sorted(WISHES))}.") from None
-    return Wishes(
-        words.get("filename", words.get("name")) or None,
-        words.get("filetype") or None,
-        tuple(folder for folder in words.get("path", "").split("/") if folder),
-        tuple(words.get("recipients", "").replace(",", " ").split()),
-        _document(words.get("document", "")),
-    )
-
-
-def _document(text: str) -> bytes | None:
-    if not text:
-        return None
-    try:
-        found = bytes.fromhex(text)
-    except ValueError:
-        found = b""
-    if len(found) != 16:
-        raise BadInput("document", "An id has 32 hexadecimal digits.")
-    return found

@@ -21,9 +21,9 @@ from vault.services.access import READ, Gate, Held, Need, OpenVersion, put_entry
 from vault.services.audit import Event
 from vault.services.contacts import Contacts, Person
 from vault.services.documents import signed
+from vault.services.grants import find_recipients, grant, unique
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
-from vault.services.uploads import find_recipients, grant, unique
 from vault.services.usernames import fold_username
 
 

@@ -8,33 +8,25 @@ row names; cut off after it, the document is there.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
-from typing import Any
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from vault.crypto.grants import sign_grant, wrap_dek
 from vault.crypto.manifests import Manifest, Part, Segment, encode_parts, parts_digest, seal_manifest
-from vault.crypto.parts import TRAILER, PartSealer, blob_name, blob_size, open_part, seal_part
-from vault.crypto.randomness import new_id, new_secret, new_suffix
+from vault.crypto.parts import blob_size
+from vault.crypto.randomness import new_id, new_secret
 from vault.errors import (
     BadInput,
     BrokenOff,
-    Exists,
     KeyChanged,
     LoginRequired,
-    Missing,
     QuotaExceeded,
     TooLarge,
-    TooManyUploads,
     VaultError,
 )
-from vault.failpoints import reach
 from vault.models import (
     Document,
     DocumentVersion,
@@ -43,33 +35,19 @@ from vault.models import (
     SharedKeyRegistry,
     Upload,
     User,
-    Work,
 )
-from vault.services import clock, names, seals
+from vault.services import clock, names
 from vault.services.access import OWNER, READ, Gate, Held, Need, OpenVersion, entry_of, new_entry, put_entry
 from vault.services.audit import Event
 from vault.services.contacts import Contacts, Person
 from vault.services.documents import signed
 from vault.services.downloads import Downloads
+from vault.services.grants import find_recipients, grant, owner_self, unique, waiting_wrap
+from vault.services.pipeline import Pipeline, Read, pieces_of
+from vault.services.quota import WHOLE, Limits, begin_upload
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
-from vault.services.usernames import fold_username
 from vault.storage.protocol import BlobStore
-
-WHOLE = "whole"
-"""The kind of an upload that comes in one request, a form's file or a raw body; it is not counted as open."""
-
-Buffer = bytes | bytearray | memoryview
-Read = Callable[[int], Buffer]
-
-PUTS_UNDER_WAY = 2
-"""A disk, or a store across a network, is busy with one part while the next is written out."""
-
-FIRST_BYTES = 2**20
-"""The memory of a first part whose length nobody announced; it grows when more comes."""
-
-READ_BYTES = 2**20
-"""Smaller reads make gunicorn copy what it has read ahead again and again."""
 
 
 @dataclass(frozen=True)
@@ -453,215 +431,6 @@ class Draft:
         )
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What one person may send and keep: bytes of a document, bytes in all (0: no limit), uploads at a time."""
-
-    largest: int
-    quota: int
-    open_uploads: int
-
-    @property
-    def most(self) -> int:
-        """The bytes of a document beyond which it is refused whatever else is stored."""
-        return min(self.largest, self.quota or self.largest)
-
-
-def begin_upload(
-    session: Session, user_id: bytes, kind: str, length: int | None, day: date, limits: Limits
-) -> Upload:
-    """Write the row of an upload that begins, with its length reserved; it expires with the day after ``day``.
-
-    Raises ``TooLarge``, ``QuotaExceeded``, ``TooManyUploads``.
-    """
-    if length is not None and length > limits.largest:
-        raise TooLarge(limits.largest)
-    owner = session.scalars(select(User).where(User.id == user_id).with_for_update()).one()
-    started = clock.now()
-    statement = select(*seals.columns(Upload)).where(
-        Upload.user_id == user_id, Upload.document_id.is_(None), Upload.expires_at > started
-    )
-    others = [seals.believed(row) for (row,) in seals.verified_rows(session, statement, Upload)]
-    if kind != WHOLE and sum(row.kind != WHOLE for row in others) >= limits.open_uploads:
-        raise TooManyUploads(limits.open_uploads)
-    reserved = sum(row.reserved_bytes or 0 for row in others)
-    if limits.quota and owner.stored_bytes + reserved + (length or 0) > limits.quota:
-        raise QuotaExceeded(limits.quota)
-    row = Upload(
-        id=new_id(),
-        user_id=user_id,
-        kind=kind,
-        reserved_bytes=length,
-        sealed_metadata=None,
-        document_id=None,
-        joined_id=None,
-        created_at=started,
-        expires_at=datetime.combine(day + timedelta(days=2), time(), started.tzinfo),
-    )
-    session.add(row)
-    return row
-
-
-class Pipeline:
-    """Seal what is received into parts as it comes, and put each that is full while the next is filled.
-
-    Plaintext is held for no longer than a piece of it is sealed and hashed; the hash of the whole, where one is made,
-    runs in a thread of its own: it costs more than all the rest. A failed put surfaces at a later piece, or at the
-    end. A part that ends at ``end`` gets a suffix to its name: two writers may race for the last part of an upload,
-    and its document says which of them it is. ``length`` is how much is announced, so that a short body takes little
-    memory. At the end of the ``with`` all is durable; a body that was empty becomes an empty part on request only.
-
-    With ``in_order`` no part is there before all parts before it are: who meets another writer stops at once, and
-    nothing of the two is mixed.
-    """
-
-    def __init__(
-        self,
-        store: BlobStore,
-        segment_key: bytes,
-        segment: bytes,
-        part_size: int,
-        hash_update: Callable[[Buffer], None] | None = None,
-        *,
-        offset: int = 0,
-        end: int | None = None,
-        length: int | None = None,
-        keep_empty: bool = False,
-        in_order: bool = False,
-    ) -> None:
-        self._store = store
-        self._key = segment_key
-        self._segment = segment
-        self._part_size = part_size
-        self._hash_update = hash_update
-        self._end = end
-        self._announced = length
-        self._keep_empty = keep_empty
-        self._start = self._offset = offset
-        self._open: tuple[PartSealer, bytes | None] | None = None
-        self._threads: ThreadPoolExecutor | None = None
-        self._hashing: Future[None] | None = None
-        self._puts: deque[Future[None]] = deque()
-        self._fed = False
-        self._in_order = in_order
-        self._before: Future[None] | None = None
-        self.parts: list[Part] = []
-
-    def __enter__(self) -> Pipeline:
-        return self
-
-    def feed(self, piece: Buffer) -> None:
-        """Take the next piece of plaintext; it must not change until the piece after it is given."""
-        self._hash(piece)
-        rest = memoryview(piece)
-        while rest:
-            sealer, _ = self._open = self._open or self._begin()
-            room = self._part_size - sealer.length
-            sealer.add(rest[:room])
-            rest = rest[room:]
-            if sealer.length == self._part_size:
-                self._close()
-
-    def _hash(self, piece: Buffer) -> None:
-        if self._hash_update is None:
-            return
-        if self._hashing is not None:
-            self._hashing.result()
-        if self._fed:
-            self._hashing = self._pool().submit(self._hash_update, piece)
-        else:
-            self._hash_update(piece)
-        self._fed = True
-
-    def _pool(self) -> ThreadPoolExecutor:
-        """Threads are made for a second piece only: small bodies have one."""
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(max_workers=1 + PUTS_UNDER_WAY, thread_name_prefix="upload")
-        return self._threads
-
-    def _begin(self) -> tuple[PartSealer, bytes | None]:
-        is_last = self._end is not None and self._end - self._offset <= self._part_size
-        suffix = new_suffix() if is_last else None
-        left = FIRST_BYTES if self._announced is None and not self.parts else self._part_size
-        if self._announced is not None:
-            left = max(0, min(self._part_size, self._announced - (self._offset - self._start)))
-        return self._sealer(left, suffix), suffix
-
-    def _sealer(self, expected: int, suffix: bytes | None) -> PartSealer:
-        return PartSealer(self._key, expected, segment=self._segment, offset=self._offset, suffix=suffix)
-
-    def _close(self) -> None:
-        """Finish the open part and send it on its way."""
-        if self._open is None:
-            return
-        (sealer, suffix), self._open = self._open, None
-        blob = sealer.finish()
-        if suffix is not None and self._offset + sealer.length != self._end:
-            blob, suffix = self._without_suffix(blob, suffix), None
-        part = Part(self._segment, self._offset, sealer.length, suffix)
-        self.parts.append(part)
-        self._offset += part.length
-        name = blob_name(part.segment, part.offset, part.suffix)
-        if self._threads is None and len(self.parts) == 1 and self._is_over(part):
-            self._put(name, blob)
-            return
-        while len(self._puts) >= PUTS_UNDER_WAY:
-            self._puts.popleft().result()
-        put = self._pool().submit(self._put, name, blob, self._before)
-        self._before = put if self._in_order else None
-        self._puts.append(put)
-
-    def _put(self, name: str, blob: memoryview, before: Future[None] | None = None) -> None:
-        reach("upload.before_put")
-        put_once(self._store, name, blob, before.result if before is not None else None)
-        reach("upload.after_put")
-
-    def _is_over(self, part: Part) -> bool:
-        """Tell whether nothing can come after a part: it is short, or all that was announced."""
-        return part.length < self._part_size or part.length == self._announced
-
-    def _without_suffix(self, blob: memoryview, suffix: bytes) -> memoryview:
-        """Seal anew what was to be the last part and broke off: it is an ordinary one."""
-        plain = open_part(self._key, blob, segment=self._segment, offset=self._offset, suffix=suffix)
-        return seal_part(self._key, plain, segment=self._segment, offset=self._offset)
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        try:
-            if kind is None:
-                if self._keep_empty and not self.parts and self._open is None:
-                    self._open = self._begin()
-                self._close()
-                if self._hashing is not None:
-                    self._hashing.result()
-                while self._puts:
-                    self._puts.popleft().result()
-        finally:
-            if self._threads is not None:
-                self._threads.shutdown(wait=True)
-
-
-def pieces_of(read: Read) -> Iterator[Buffer]:
-    """Give what ``read`` gives until nothing comes."""
-    while piece := read(READ_BYTES):
-        yield piece
-
-
-def put_once(
-    store: BlobStore, name: str, blob: bytes | memoryview, ready: Callable[[], object] | None = None
-) -> None:
-    """Put a blob; that it exists with the same size and digest is our own earlier success, its answer lost."""
-    try:
-        store.put_new(name, blob, ready)
-    except Exists as exists:
-        try:
-            present = store.get(name, len(blob) - TRAILER)
-        except Missing:
-            raise exists from None  # it was another's, and is destroyed already
-        with present:
-            if present.size != len(blob) or present.read() != bytes(blob[-TRAILER:]):
-                raise
-
-
 def _reader(pieces: Iterator[bytes]) -> Read:
     kept = bytearray()
 
@@ -684,93 +453,3 @@ def _is_current(session: Session, account: UnlockedAccount, generation: int) -> 
         return True
     row = session.get(LoginSession, account.session_id)
     return row is not None and row.credential_generation == generation
-
-
-def unique(usernames: Sequence[str]) -> list[str]:
-    """Fold names; raises ``BadInput`` for one that nobody can have and for one that stands twice."""
-    folded = []
-    for name in usernames:
-        user = fold_username(name)
-        if user is None and name.strip():
-            shown = name.strip()[:64].encode(errors="replace").decode()
-            raise BadInput("recipients", f"There is no user named {shown}.")
-        folded += [user] if user else []
-    for name, count in Counter(folded).items():
-        if count > 1:
-            raise BadInput("recipients", f"{name} stands twice.")
-    return folded
-
-
-def find_recipients(session: Session, account: UnlockedAccount, usernames: Sequence[str]) -> list[bytes]:
-    """Find people to share with; raises ``BadInput`` for oneself, an unknown and a disabled user."""
-    users: dict[str, Any] = {}
-    for start in range(0, len(usernames), 500):
-        statement = select(*seals.columns(User)).where(User.username.in_(usernames[start : start + 500]))
-        for (user,) in seals.verified_rows(session, statement, User):
-            users[seals.believed(user).username] = user
-    for username in usernames:
-        if username == account.username:
-            raise BadInput("recipients", "You own this document already; name somebody else.")
-        if username not in users:
-            raise BadInput("recipients", f"There is no user named {username}.")
-        if users[username].state != "active":
-            raise BadInput("recipients", f"{username} cannot receive documents at the moment.")
-    return [users[username].id for username in usernames]
-
-
-def owner_self(account: UnlockedAccount) -> Person:
-    """Oneself as a reader; the public keys are derived from the unlocked private ones, never read from a table."""
-    return Person(account.user_id, account.username, "active", account.key_version, account.private.public)
-
-
-def grant(
-    account: UnlockedAccount,
-    reader: Person,
-    manifest: Manifest,
-    dek: bytes,
-    epoch: int,
-    permission: str,
-    expires_at: datetime | None,
-    *,
-    since: datetime,
-    came_at: datetime,
-) -> SharedKeyRegistry:
-    """Wrap a version's key for one reader, and sign that the owner did so."""
-    return SharedKeyRegistry(
-        id=new_id(),
-        document_id=manifest.document,
-        version_id=manifest.version,
-        epoch=epoch,
-        granter_id=account.user_id,
-        granter_key_version=account.key_version,
-        reader_id=reader.id,
-        reader_key_version=reader.key_version,
-        permission=permission,
-        expires_at=expires_at,
-        wrapped_dek=wrap_dek(
-            reader.public, dek,
-            document=manifest.document, version=manifest.version, reader=reader.id, key_version=reader.key_version,
-        ),
-        signature=sign_grant(
-            account.private,
-            document=manifest.document, version=manifest.version, epoch=epoch,
-            granter=account.user_id, granter_key_version=account.key_version,
-            reader=reader.id, permission=permission, expires_at=expires_at,
-        ),
-        since=since,
-        came_at=came_at,
-    )  # fmt: skip
-
-
-def waiting_wrap(account: UnlockedAccount, document_id: bytes, reader_id: bytes) -> Work:
-    """Note that a reader's wrap waits until the owner has confirmed his new fingerprint."""
-    return Work(
-        id=new_id(),
-        kind="wrap",
-        user_id=account.user_id,
-        document_id=document_id,
-        other_id=reader_id,
-        cursor=None,
-        total=1,
-        created_at=clock.now(),
-    )
