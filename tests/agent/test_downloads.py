@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.agent.conftest import login_to
+from tests.agent.death import Killed, killed_at
 from tests.agent.pretence import Asked, Told, pretending
 from tests.cast import Vault
 from tests.servers.vault import VaultServer
@@ -63,18 +64,6 @@ def fetcher_for(client: Client, **given: Any) -> Fetcher:
 
 def get_files(configuration: Configuration) -> list[Path]:
     return sorted(configuration.folder.glob("get-*"))
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-def killed_at(count: int) -> Callable[[int], None]:
-    def moved(done: int) -> None:
-        if done >= count:
-            raise Killed
-
-    return moved
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.agent.conftest import login_to
+from tests.agent.death import Killed, killed_at
 from tests.agent.pretence import Asked, MemoryTus, Pretence, Told, pretending
 from tests.cast import Vault
 from tests.servers.vault import VaultServer
@@ -41,18 +42,6 @@ def file(tmp_path: Path) -> Path:
 
 def put_files(configuration: Configuration) -> list[Path]:
     return sorted(configuration.folder.glob("put-*"))
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-def killed_at(count: int) -> Callable[[int], None]:
-    def moved(done: int) -> None:
-        if done >= count:
-            raise Killed
-
-    return moved
 
 
 def test_a_file_arrives_with_what_is_said_of_it(client_of: Make, file: Path) -> None:

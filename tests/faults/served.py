@@ -21,6 +21,7 @@ from tests.faults.launcher import Killer, Order
 from tests.servers.vault import VaultServer, environment_of, start_vault
 from vault import failpoints
 from vault.extensions import db
+from vault.services.sweep import new_holder
 
 LAUNCHER = (sys.executable, "-m", "tests.faults.launcher")
 
@@ -118,10 +119,16 @@ def serve(vault: Vault, order_file: Path, settings: dict[str, Any]) -> VaultServ
 
 
 def served(cast: tuple[Path, Vault], folder: Path, **settings: Any) -> Served:
-    """Serve a copy of the cast's vault through the launcher; one worker, unless ``settings`` say otherwise."""
+    """Serve a copy of the cast's vault through the launcher; one worker, unless ``settings`` say otherwise.
+
+    It was swept just now, so that the server's hourly sweep runs into no test.
+    """
     instance = folder / "instance"
     shutil.copytree(cast[0], instance)
     vault = cast[1].copied_to(instance)
+    with vault.services() as bundle:
+        bundle.sweep.take_lease(new_holder())
+        bundle.sweep.note_swept()
     settings = {"workers": 1, "threads": 4, "part_size": 32768} | settings
     return Served(serve(vault, folder / "order", settings), vault, folder / "order", settings)
 
