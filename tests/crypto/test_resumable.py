@@ -85,7 +85,7 @@ def test_a_length_that_would_say_something_else_is_refused(length: int) -> None:
         {"segment_key": b"short"},
         {"segment_key": new_secret() * 2},
     ],
-    ids=str,
+    ids=["short id", "long id", "short key", "long key"],
 )
 def test_what_has_another_size_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):

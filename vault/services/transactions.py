@@ -11,7 +11,8 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from threading import Lock
 from typing import TypeVar
 
 import structlog
@@ -28,6 +29,7 @@ from vault.services.audit import Event
 T = TypeVar("T")
 
 TRIES = 6
+TURN_SECONDS = 5
 RETRIED_STATES = {"40001", "40P01"}
 
 log = structlog.get_logger("vault.transactions")
@@ -36,9 +38,10 @@ log = structlog.get_logger("vault.transactions")
 class Transactions:
     """Reading and writing on one session, for one request."""
 
-    def __init__(self, session: Session, request_id: bytes | None = None) -> None:
+    def __init__(self, session: Session, request_id: bytes | None = None, turn: Lock | None = None) -> None:
         self.session = session
         self.request_id = request_id
+        self._turn = turn
         self._events: list[Event] = []
 
     def record(self, event: Event) -> None:
@@ -97,6 +100,10 @@ class Transactions:
         raise Conflict
 
     def _write_once(self, work: Callable[[Session], T]) -> T:
+        with _having(self._turn) if self._turn is not None else nullcontext():
+            return self._write_in_turn(work)
+
+    def _write_in_turn(self, work: Callable[[Session], T]) -> T:
         session = self.session
         give_back(session)
         seals.forget_touched(session)
@@ -159,6 +166,17 @@ def give_back(session: Session) -> None:
     except DBAPIError as error:
         log.warning("connection_lost", error=type(error.orig).__name__)
         session.invalidate()
+
+
+@contextmanager
+def _having(turn: Lock) -> Iterator[None]:
+    """Write one at a time in this process: SQLite has one writer, and whoever waits here wakes at once."""
+    if not turn.acquire(timeout=TURN_SECONDS):
+        raise Busy(5)
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 @contextmanager
