@@ -68,7 +68,10 @@ def measure(server: S3Server, folder: Path, size: int, rounds: int) -> list[Row]
         vault.stop()
     return [
         transfer(
-            f"{words} {size // MIB} MiB over {server.name}", median(ours[way][1:]), median(alone[way][1:]), MUST
+            f"{words} {size // MIB} MiB over {server.name}",
+            median(ours[way][1:]),
+            median(alone[way][1:]),
+            MUST,
         )
         for way, words in (("up", "upload"), ("down", "download"))
     ]
