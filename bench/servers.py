@@ -15,15 +15,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from vault.cli.server import ALLOCATOR
+
 WORKERS = 2
 THREADS = 8
 HOST = "127.0.0.1"
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": "134217728",
-    "MALLOC_TRIM_THRESHOLD_": "268435456",
-    "MALLOC_ARENA_MAX": "1",
-}
-"""What `docvault serve` sets for itself; the plain server gets the same."""
 
 
 class Server:
