@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from resumable_upload import TusClient as ResumableUpload
+from resumable_upload.client.uploader import Uploader
+from resumable_upload.exceptions import TusCommunicationError
 from tusclient.client import TusClient as Tuspy
 
 from tests.clients.deaths import arrives_whole, written
@@ -49,8 +52,24 @@ def by_resumable_upload(doomed: Served, file: Path, parallel: int = 1) -> None:
 
 
 def by_resumable_upload_in_parallel(doomed: Served, file: Path) -> None:
-    """Three partial uploads at once, joined by a final one."""
-    by_resumable_upload(doomed, file, parallel=3)
+    """Three partial uploads at once, joined by a final one.
+
+    The client tries a piece again, but asks only once where to go on; that question may meet the second death.
+    """
+    ask = Uploader._get_offset
+
+    def ask_until_answered(uploader: Uploader) -> int:
+        while True:
+            try:
+                return ask(uploader)
+            except TusCommunicationError as error:
+                if error.status_code is not None:
+                    raise
+                time.sleep(0.05)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Uploader, "_get_offset", ask_until_answered)
+        by_resumable_upload(doomed, file, parallel=3)
 
 
 @pytest.mark.parametrize(
