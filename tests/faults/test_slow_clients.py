@@ -19,8 +19,6 @@ from tests.servers.processes import LOOPBACK
 from vault.cli import gunicorn_server
 from vault.cli.gunicorn_server import PacedSocket, TooSlow
 
-LONGEST_ANSWER = 3.0
-"""Less than a place among the transfers is waited for (5 s), and what a busy machine may take."""
 SECONDS = 1.5
 LARGE = bytes(12_000_000)
 
@@ -123,14 +121,14 @@ def test_f26_slow_clients_keep_nobody_else_waiting(busy: Served, kind: str, coun
     large = sent.raise_for_status().json()["id"]
     with watched(busy) as times, Slow(busy.server.port, *KINDS[kind](busy, large), count):
         until = time.monotonic() + SECONDS
-        while time.monotonic() < until:
+        while time.monotonic() < until or len(times) <= 5:
             assert busy.ask("GET", "/documents").status_code == 200
             answer = busy.ask("POST", "/documents?name=quick", content=b"quick")
             assert answer.status_code in {201, 503}
             assert answer.status_code == 201 or int(answer.headers["Retry-After"]) > 0
             time.sleep(0.1)
     print(f"{kind}: {len(times)} answers, median {times[len(times) // 2]:.3f} s, slowest {times[-1]:.3f} s")
-    assert times and times[-1] < LONGEST_ANSWER, times[-5:]
+    assert len(times) > 5 and times[-1] < 1, times[-5:]
     assert busy.ask("DELETE", f"/documents/{large}").status_code == 204
 
 

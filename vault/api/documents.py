@@ -12,7 +12,7 @@ from vault.http.identity import check_csrf, current_account
 from vault.http.receiving import receive_form, receive_raw
 from vault.http.sending import asked_ids, send_document, send_zip
 from vault.http.transfers import enter_transfer
-from vault.services.documents import DocumentRow, DocumentView, VersionView
+from vault.services.documents import DocumentRow, DocumentView, VersionView, read_id
 from vault.services.unlocked import UnlockedAccount
 from vault.wiring import services
 
@@ -178,15 +178,5 @@ def restore(document_id: bytes) -> ResponseReturnValue:
     """Make an older version the newest again."""
     account = current_account()
     body = required(read_json(version=str), "version")
-    services().uploads.restore(account, document_id, _id(body["version"]))
+    services().uploads.restore(account, document_id, read_id("version", body["version"]))
     return _view(services().documents.view(account, document_id))
-
-
-def _id(text: str) -> bytes:
-    try:
-        found = bytes.fromhex(text)
-    except ValueError:
-        found = b""
-    if len(found) != 16:
-        raise BadInput("version", "An id has 32 hexadecimal digits.")
-    return found

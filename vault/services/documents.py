@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from vault.crypto.manifests import IndexEntry, decode_parts, seal_manifest, sign_version
 from vault.crypto.passphrase import fingerprint_words
 from vault.crypto.randomness import new_id
-from vault.errors import NotFound, PreconditionFailed
+from vault.errors import BadInput, NotFound, PreconditionFailed
 from vault.models import (
     Document,
     DocumentIndex,
@@ -334,3 +334,14 @@ def row_of(
         document.readers,
         not is_owner and (seen is None or grant.came_at > seen),
     )
+
+
+def read_id(field: str, text: str) -> bytes:
+    """Read an id that somebody sent; raises ``BadInput`` for ``field`` where it is none."""
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) != 16:
+        raise BadInput(field, "An id has 32 hexadecimal digits.")
+    return found

@@ -2,8 +2,8 @@
 
 ``reading`` ends before a body is streamed, ``writing`` commits the effect together with its audit entries. On
 SQLite a writing transaction begins IMMEDIATE (an upgrade from reading fails at once, whatever the timeout), and
-waits at most ``busy_timeout``. A stale row, a serialization failure or a lost race for a unique key tries the whole
-function again; a database that stays locked or away is ``Busy``.
+waits its turn, in this process and then for others, some seconds at most. A stale row, a serialization failure or a
+lost race for a unique key tries the whole function again; a database that stays locked or away is ``Busy``.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from base64 import b64decode
 from dataclasses import dataclass
 
 from vault.errors import BadInput
+from vault.services.documents import read_id
 
 WISHES = frozenset({"filename", "name", "filetype", "path", "recipients", "document"})
 """The keys of the metadata that ask for something."""
@@ -45,17 +46,5 @@ def wishes_of(header: str) -> Wishes:
         words.get("filetype") or None,
         tuple(folder for folder in words.get("path", "").split("/") if folder),
         tuple(words.get("recipients", "").replace(",", " ").split()),
-        _document(words.get("document", "")),
+        read_id("document", words["document"]) if words.get("document") else None,
     )
-
-
-def _document(text: str) -> bytes | None:
-    if not text:
-        return None
-    try:
-        found = bytes.fromhex(text)
-    except ValueError:
-        found = b""
-    if len(found) != 16:
-        raise BadInput("document", "An id has 32 hexadecimal digits.")
-    return found
