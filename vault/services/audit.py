@@ -25,6 +25,8 @@ GENESIS = bytes(32)
 
 log = structlog.get_logger("vault.audit")
 
+_LOCKED_HEAD = select(*seals.columns(AuditHead)).where(AuditHead.id == HEAD_ID).with_for_update()
+
 
 @dataclass(frozen=True)
 class Event:
@@ -70,13 +72,15 @@ def append(session: Session, events: list[Event], request_id: bytes | None) -> N
     The head's lock is held until the commit, so this stands last in a transaction.
     """
     changed = seals.touched(session)
-    head = session.scalar(select(AuditHead).where(AuditHead.id == HEAD_ID).with_for_update())
-    if head is None:
+    found = seals.verified_row(session, _LOCKED_HEAD, AuditHead, parameters={})
+    if found is None:
         raise AuditBroken
+    head = seals.believed(found[0])
+    sequence, previous = head.sequence, head.entry_hash
     for position, event in enumerate(events):
         rows = changed if position == 0 else []
         entry = AuditEntry(
-            sequence=head.sequence + 1,
+            sequence=sequence + 1,
             at=clock.now(),
             actor_id=event.actor_id,
             action=event.action,
@@ -87,13 +91,13 @@ def append(session: Session, events: list[Event], request_id: bytes | None) -> N
             detail=event.detail[:80] if event.detail else None,
             request_id=request_id,
             touched=encode_touched(rows),
-            previous_hash=head.entry_hash,
+            previous_hash=previous,
         )
         entry.entry_hash = hash_of(entry)
         entry.id = entry.entry_hash[:16]
-        session.add(entry)
-        head.sequence, head.entry_hash = entry.sequence, entry.entry_hash
-    session.flush()
+        seals.insert(session, entry)
+        sequence, previous = entry.sequence, entry.entry_hash
+    seals.change(session, AuditHead, head, sequence=sequence, entry_hash=previous)
 
 
 def tell(events: list[Event]) -> None:

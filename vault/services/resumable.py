@@ -160,6 +160,7 @@ class Resumable:
         def work(session: Session) -> tuple[bytes, datetime]:
             row = begin_upload(session, account.user_id, kind, length, account.upload_day, self._limits)
             row.sealed_metadata = self._sealed(account, row.id, told)
+            seals.insert(session, row)
             return row.id, row.expires_at
 
         upload_id, expires_at = self._transactions.writing(work, account.user_id)
@@ -456,7 +457,7 @@ class Resumable:
         if wishes.document_id is not None:
             return self._uploads.replace(session, account, draft, wishes.document_id)
         readers = self._uploads.readers(session, account, unique(wishes.recipients))
-        return self._uploads.insert(session, account, draft, readers)
+        return self._uploads.insert(session, account, self._uploads.prepare(account, draft), readers)
 
     # Join
 

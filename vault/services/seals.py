@@ -3,7 +3,8 @@
 ``install`` hangs two duties on the unit of work. A row that is loaded or refreshed must bear a seal that fits,
 else ``Unreadable``; a row that is flushed is compared with what was verified, and sealed anew. So an edited row
 is refused at the first look, and no update can put a fresh seal on somebody's edit (attack M9): an UPDATE writes
-the changed columns and a seal over the verified values of all others.
+the changed columns and a seal over the verified values of all others. ``insert``, ``change`` and ``remove`` do the
+same for rows that ``verified_rows`` gave, without the unit of work: a flush costs five times as much.
 
 A seal has no freshness: an older row put back whole bears a good one. What each transaction changed is therefore
 named in the audit chain (``audit.py``), and ``docvault check`` compares.
@@ -18,8 +19,10 @@ from hmac import compare_digest
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Select, Table, event, inspect
+from sqlalchemy import Delete, Insert, Select, Table, Update, bindparam, delete, event, inspect, update
+from sqlalchemy import insert as inserting
 from sqlalchemy.orm import InstanceState, ORMExecuteState, Session
+from sqlalchemy.orm.exc import StaleDataError
 
 from vault.crypto.masterkey import MasterKeys
 from vault.crypto.purposes import MASTER_ROWS
@@ -234,25 +237,22 @@ def verified_rows(
     session: Session,
     statement: Select[Any],
     *models: type[Any],
-    beside: int = 0,
     parameters: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[Any, ...]]:
     """Run ``statement``, which must select all columns of ``models`` in order, and yield one tuple of rows a result.
-
-    The first ``beside`` columns belong to none of them and are given as they come, verified by nothing.
 
     Each row is a named tuple whose seal fits, ``None`` where an outer join found nothing, or the ``Refusal`` that
     tells why it cannot be believed: the caller decides, so that one edited row cannot take a whole list away. Ten
     times cheaper than entities; for lists and checks.
     """
     keys = _RowKeys(_keys_of(session))
-    readers, start = [], beside
+    readers, start = [], 0
     for model in models:
         table = _table(model)
         readers.append(_reader(keys, table, slice(start, start + table.width)))
         start += table.width
     for result in session.connection().execute(statement, parameters):
-        yield (*result[:beside], *[read(result) for read in readers])
+        yield tuple([read(result) for read in readers])
 
 
 class _RowKeys(dict[bytes, bytes]):
@@ -308,3 +308,75 @@ def believed(row: Any) -> Any:
 def columns(*models: type[Any]) -> list[Any]:
     """Give all columns of ``models``, in the order that ``verified_rows`` expects."""
     return [column for model in models for column in _sql_table(model).columns]
+
+
+def insert(session: Session, *rows: Any) -> None:
+    """Write new rows now, in this order, sealed and noted; none becomes part of the session.
+
+    What they refer to must be in the database already: what the session has yet to add is not flushed first.
+    """
+    connection = session.connection()
+    for row in rows:
+        _seal_now(session, row, 1)
+        have, statements = row.__dict__, _statements(type(row))
+        connection.execute(statements.insert, {name: have[name] for name in statements.names})
+
+
+def change(session: Session, model: type[Any], row: Any, **changes: Any) -> Any:
+    """Write new values into a row that ``verified_rows`` gave, seal it anew, and return it as it is now.
+
+    Raises ``StaleDataError``, which tries the whole transaction again, where somebody else has changed it since. An
+    entity of the same row must not wait in the session: its flush would be stale.
+    """
+    table, master = _table(model), _keys_of(session)
+    version = row.row_version + 1
+    changed = row._replace(row_version=version, seal_key_id=master.key_id, **changes)
+    seal = table.sealer.seal(master.derive(MASTER_ROWS), row.id, version, table.sealed_of(changed))
+    changed = changed._replace(seal=seal)
+    written = {name: getattr(changed, name) for name in (*changes, "row_version", "seal_key_id", "seal")}
+    statement = _statements(model).update_of(tuple(written))
+    result = session.connection().execute(statement, {**written, **_seen(row)})
+    if result.rowcount != 1:
+        raise StaleDataError
+    _note(session, table, row.id, version, seal)
+    return changed
+
+
+def remove(session: Session, model: type[Any], row: Any) -> None:
+    """Delete a row that ``verified_rows`` gave; raises ``StaleDataError`` as ``change`` does."""
+    if session.connection().execute(_statements(model).delete, _seen(row)).rowcount != 1:
+        raise StaleDataError
+    _note(session, _table(model), row.id, 0, b"")
+
+
+def _seen(row: Any) -> dict[str, Any]:
+    return {"seen_id": row.id, "seen_version": row.row_version}
+
+
+class _Statements:
+    """The statements that write one table's rows, made once: making one costs more than running it."""
+
+    def __init__(self, model: type[Any]) -> None:
+        self._table = table = _sql_table(model)
+        self.names = [column.key for column in table.columns]
+        self.insert: Insert = inserting(table)
+        self._seen = (table.c.id == bindparam("seen_id"), table.c.row_version == bindparam("seen_version"))
+        self.delete: Delete = delete(table).where(*self._seen)
+        self._updates: dict[tuple[str, ...], Update] = {}
+
+    def update_of(self, names: tuple[str, ...]) -> Update:
+        found = self._updates.get(names)
+        if found is None:
+            values: dict[str, Any] = {name: bindparam(name) for name in names}
+            found = self._updates[names] = update(self._table).where(*self._seen).values(values)
+        return found
+
+
+_written: dict[type[Any], _Statements] = {}
+
+
+def _statements(model: type[Any]) -> _Statements:
+    found = _written.get(model)
+    if found is None:
+        found = _written[model] = _Statements(model)
+    return found
