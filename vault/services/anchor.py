@@ -7,12 +7,13 @@ appended, by all processes of a machine under one lock; every machine has a file
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -258,11 +259,15 @@ def _write(file: int, line: bytes) -> None:
     size = os.fstat(file).st_size
     torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
     whole = (b"\n" if torn else b"") + line
-    written = os.write(file, whole)
-    if written != len(whole):
-        os.ftruncate(file, size)
-        raise OSError(28, "no space left")
-    os.fsync(file)
+    try:
+        if os.write(file, whole) != len(whole):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(file)
+    except OSError:
+        # What may be lost with the power must not count as noted.
+        with suppress(OSError):
+            os.ftruncate(file, size)
+        raise
 
 
 def _sync_folder(folder: Path) -> None:
