@@ -21,10 +21,10 @@ from sqlalchemy.orm import Session
 from vault.config import HOW_TO_MAKE_A_KEY, Settings
 from vault.crypto.masterkey import MasterKeys, parse_master_key
 from vault.crypto.randomness import new_id, new_secret
-from vault.errors import Misconfigured, Unreadable, VaultError
+from vault.errors import KeyUnavailable, Misconfigured, Unreadable, VaultError
 from vault.extensions import db
 from vault.models import AuditHead
-from vault.services import audit, seals
+from vault.services import audit, promotion, seals
 from vault.services.access import Gate
 from vault.services.accounts import Accounts
 from vault.services.check import Check
@@ -321,9 +321,10 @@ def start_lock(settings: Settings) -> Iterator[None]:
 
 
 def check_master_key(bundle: Services) -> None:
-    """Compare the master key with the database before a row is touched; makes the audit head of a new database.
+    """Compare the master keys with the database before a row is touched; makes the audit head of a new database.
 
-    Raises ``Misconfigured`` when the database belongs to another master key: nothing is ever marked damaged for that.
+    Raises ``Misconfigured`` when the database belongs to another master key, has rows under one that is not here, or
+    under a newer one than the one that seals here: nothing is ever marked damaged for that.
     """
     session, wired = bundle.transactions.session, wiring()
     statement = select(AuditHead.__table__.c.seal_key_id).execution_options(
@@ -342,6 +343,9 @@ def check_master_key(bundle: Services) -> None:
     try:
         with bundle.transactions.reading():
             session.get(AuditHead, audit.HEAD_ID)
+            promotion.check(session, wired.master)
+    except KeyUnavailable as unavailable:
+        raise Misconfigured(str(unavailable)) from unavailable
     except Unreadable as unreadable:
         raise Misconfigured(
             "The audit chain's head does not bear its seal. Run `docvault check`."

@@ -134,7 +134,8 @@ def _broken(table: _Table, row_id: bytes) -> Unreadable:
     return Unreadable(f"seal:{table.name}", table.name, row_id if isinstance(row_id, bytes) else None)
 
 
-def _keys_of(session: Session) -> MasterKeys:
+def keys_of(session: Session) -> MasterKeys:
+    """Give the master keys that this session verifies and seals with."""
     keys: MasterKeys = session.info["master_keys"]
     return keys
 
@@ -148,7 +149,7 @@ def _on_load(instance: Any, session: Session | None) -> None:
         version, key_id, seal, row_id = have["row_version"], have["seal_key_id"], have["seal"], have["id"]
     except KeyError:
         raise Unreadable(f"seal:{table.name}:partial", table.name) from None
-    _verify(_keys_of(session), table, row_id, version, values, key_id, seal)
+    _verify(keys_of(session), table, row_id, version, values, key_id, seal)
     instance._verified = values
 
 
@@ -176,7 +177,7 @@ def _note(session: Session, table: _Table, row_id: bytes, version: int, seal: by
 
 
 def _seal_now(session: Session, instance: Any, version: int) -> None:
-    table, master = _table(type(instance)), _keys_of(session)
+    table, master = _table(type(instance)), keys_of(session)
     values = tuple([getattr(instance, name) for name in table.columns])
     instance.row_version = version
     instance.seal_key_id = master.key_id
@@ -245,7 +246,7 @@ def verified_rows(
     tells why it cannot be believed: the caller decides, so that one edited row cannot take a whole list away. Ten
     times cheaper than entities; for lists and checks.
     """
-    keys = _RowKeys(_keys_of(session))
+    keys = _RowKeys(keys_of(session))
     readers, start = [], beside
     for model in models:
         table = _table(model)
