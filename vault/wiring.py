@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from vault.config import HOW_TO_MAKE_A_KEY, Settings
 from vault.crypto.masterkey import MasterKeys, parse_master_key
 from vault.crypto.randomness import new_id, new_secret
-from vault.errors import KeyUnavailable, Misconfigured, Unreadable, VaultError
+from vault.errors import Conflict, KeyUnavailable, Misconfigured, Unreadable, VaultError
 from vault.extensions import db
 from vault.models import AuditHead
 from vault.services import audit, promotion, seals
@@ -33,6 +33,7 @@ from vault.services.documents import Documents
 from vault.services.downloads import Downloads
 from vault.services.invitations import Invitations
 from vault.services.lists import Lists
+from vault.services.masterkey import MasterKeyRotation
 from vault.services.quota import Limits
 from vault.services.resumable import Resumable
 from vault.services.sessions import Sessions
@@ -152,6 +153,12 @@ class Services:
     @cached_property
     def check(self) -> Check:
         return Check(self.transactions, self._wiring.store)
+
+    @cached_property
+    def masterkey(self) -> MasterKeyRotation:
+        return MasterKeyRotation(
+            self.transactions, self._wiring.master, self.check, lambda: rotation_lock(self.settings)
+        )
 
 
 def wiring() -> Wiring:
@@ -318,6 +325,33 @@ def start_lock(settings: Settings) -> Iterator[None]:
             yield
         finally:
             connection.exec_driver_sql("SELECT pg_advisory_unlock(7310982774)")
+
+
+@contextmanager
+def rotation_lock(settings: Settings) -> Iterator[None]:
+    """Hold the lock of the one rotation that runs; it ends with the process, however that ends.
+
+    Raises ``Conflict`` when another one has it.
+    """
+    refused = Conflict(
+        "A rotation of the master key runs already. Nothing was begun; `docvault keys status` shows it."
+    )
+    if settings.database.startswith("sqlite"):
+        with open(settings.instance / ".rotation.lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise refused from None
+            yield
+        return
+    # Without a transaction, which the server would end after a minute of silence.
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not connection.exec_driver_sql("SELECT pg_try_advisory_lock(7310982775)").scalar():
+            raise refused
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql("SELECT pg_advisory_unlock(7310982775)")
 
 
 def check_master_key(bundle: Services) -> None:

@@ -13,7 +13,7 @@ from vault.errors import VaultError
 COMMANDS = {
     "serve": ("vault.cli.server", "Migrate, then serve the vault."),
     "users": ("vault.cli.server", "Invite, list, disable, enable and promote people."),
-    "keys": ("vault.cli.server", "Make a master key; tell which are in use."),
+    "keys": ("vault.cli.server", "Make, tell, rotate and verify master keys."),
     "check": ("vault.cli.server", "Prove that every row is as it should be and every blob there."),
     "sweep": ("vault.cli.server", "Destroy what sealed orders name, end what has expired."),
     "login": ("vault.cli.client", "Log in to a server, as a user."),

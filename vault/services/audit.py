@@ -118,6 +118,7 @@ class ChainEntry:
     at: datetime
     action: str
     touched: list[seals.Touched]
+    key_id: bytes
 
 
 def walk(session: Session) -> Iterator[ChainEntry]:
@@ -130,7 +131,7 @@ def walk(session: Session) -> Iterator[ChainEntry]:
             raise AuditBroken(f"The audit chain is broken at position {expected}.")
         if row.previous_hash != previous or hash_of(row) != row.entry_hash:
             raise AuditBroken(f"The audit chain is broken at position {expected}.")
-        yield ChainEntry(row.sequence, row.at, row.action, decode_touched(row.touched))
+        yield ChainEntry(row.sequence, row.at, row.action, decode_touched(row.touched), row.seal_key_id)
         previous, expected = row.entry_hash, expected + 1
     if head.sequence != expected - 1 or head.entry_hash != previous:
         raise AuditBroken(f"The audit chain ends at position {expected - 1}, its head says {head.sequence}.")

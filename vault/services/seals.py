@@ -18,7 +18,7 @@ from hmac import compare_digest
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Select, Table, event, inspect
+from sqlalchemy import Select, Table, bindparam, delete, event, inspect, update
 from sqlalchemy.orm import InstanceState, ORMExecuteState, Session
 
 from vault.crypto.masterkey import MasterKeys
@@ -209,6 +209,36 @@ def _before_flush(session: Session, context: Any, instances: Any) -> None:
         _note(session, _table(type(instance)), instance.id, 0, b"")
 
 
+def reseal(session: Session, model: type[Any], rows: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
+    """Seal verified rows anew under the newest master key, each with the columns beside it changed.
+
+    The rows come from ``verified_rows`` of this transaction, which holds them locked; all of them change the same
+    columns. Twenty times quicker than the unit of work.
+    """
+    if not rows:
+        return
+    table, key_id, key = _table(model), keys_of(session).key_id, keys_of(session).derive(MASTER_ROWS)
+    writes = []
+    for row, changed in rows:
+        version = row.row_version + 1
+        values = table.sealed_of(row._replace(**changed))
+        seal = table.sealer.seal(key, row.id, version, values)
+        _note(session, table, row.id, version, seal)
+        own = {"row_version": version, "seal_key_id": key_id, "seal": seal, **changed}
+        writes.append({"_id": row.id, "_version": row.row_version, **own})
+    sql = _sql_table(model)
+    statement = update(sql).where(sql.c.id == bindparam("_id"), sql.c.row_version == bindparam("_version"))
+    session.connection().execute(statement, writes)
+
+
+def remove(session: Session, model: type[Any], row_ids: Sequence[bytes]) -> None:
+    """Delete rows whether or not they verify, for rows that only ever let somebody in; the chain is told."""
+    table = _table(model)
+    for row_id in row_ids:
+        _note(session, table, row_id, 0, b"")
+    session.connection().execute(delete(_sql_table(model)).where(_sql_table(model).c.id.in_(row_ids)))
+
+
 def _refuse_partial(state: ORMExecuteState) -> None:
     if state.execution_options.get("unverified") or state.is_column_load or state.is_relationship_load:
         return
@@ -304,6 +334,11 @@ def believed(row: Any) -> Any:
     if isinstance(row, Refusal):
         raise row
     return row
+
+
+def key_id_of(model: type[Any]) -> Any:
+    """Give the column that names the master key of a row's seal."""
+    return _sql_table(model).c.seal_key_id
 
 
 def columns(*models: type[Any]) -> list[Any]:

@@ -154,8 +154,10 @@ class Sessions:
             return False
 
     def _is_device(self, mac: bytes, device: str) -> bool:
-        macs = [subject_mac(self._master, "device", device, key_id) for key_id in self._master.key_ids]
-        return any([compare_digest(mac, each) for each in macs])
+        return any(
+            compare_digest(mac, subject_mac(self._master, "device", device, key_id))
+            for key_id in self._master.key_ids
+        )
 
     def _lock_of(self, username: str | None) -> _Lock:
         with self._transactions.reading() as session:
@@ -402,7 +404,9 @@ class Sessions:
             claims = read_token(self._master, token, clock.now())
         except Unreadable:
             return False
-        return claims.key_id != self._master.key_id or claims.expires_at - clock.now() < TOKEN_LIFE - RENEW_AFTER
+        return (
+            claims.key_id != self._master.key_id or claims.expires_at - clock.now() < TOKEN_LIFE - RENEW_AFTER
+        )
 
     def list_sessions(self, account: UnlockedAccount) -> list[SessionView]:
         """List one's own live sessions, newest first."""
