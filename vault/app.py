@@ -17,7 +17,7 @@ from vault.crypto.purposes import MASTER_FLASK
 from vault.crypto.randomness import new_secret
 from vault.errors import Misconfigured, SchemaTooNew
 from vault.extensions import csrf, db, login_manager
-from vault.http import headers, identity, problems, receiving, transfers
+from vault.http import headers, identity, problems, readonly, receiving, transfers
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -64,6 +64,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.teardown_request(lambda error: structlog.contextvars.clear_contextvars())
     headers.register(app)
     identity.register(app)
+    readonly.register(app)
     problems.register(app)
     transfers.register(app)
     _register_faces(app)

@@ -204,6 +204,18 @@ class Busy(VaultError):
         self.retry_after = retry_after
 
 
+class ReadOnly(Busy):
+    """Nothing may be changed until a person has looked; ``reason`` is a short sentence that anybody may read."""
+
+    text = (
+        "The vault is read-only for the moment. What is in it can be read and downloaded; nothing is changed."
+    )
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(60, f"{self.text} {reason}".strip())
+        self.reason = reason
+
+
 class AuditBroken(VaultError):
     """The audit chain or a seal does not verify; nothing is destroyed until a person has looked."""
 

@@ -309,6 +309,11 @@ class Lease(Sealed, Base):
 
 class AuditEntry(Sealed, Base):
     __tablename__ = "audit_entry"
+    __table_args__ = (
+        Index("ix_audit_entry_actor_id_sequence", "actor_id", "sequence"),
+        Index("ix_audit_entry_object_id_sequence", "object_id", "sequence"),
+        Index("ix_audit_entry_subject_id_sequence", "subject_id", "sequence"),
+    )
 
     id: Mapped[bytes] = mapped_column(Id, primary_key=True)
     sequence: Mapped[int] = mapped_column(BigInteger, unique=True)

@@ -21,16 +21,20 @@ from sqlalchemy.orm import Session
 from vault.config import HOW_TO_MAKE_A_KEY, Settings
 from vault.crypto.masterkey import MasterKeys, parse_master_key
 from vault.crypto.randomness import new_id, new_secret
-from vault.errors import Conflict, KeyUnavailable, Misconfigured, Unreadable, VaultError
+from vault.errors import AuditBroken, Conflict, KeyUnavailable, Misconfigured, Unreadable, VaultError
 from vault.extensions import db
-from vault.models import AuditHead
+from vault.models import AuditEntry, AuditHead
 from vault.services import audit, promotion, seals
 from vault.services.access import Gate
 from vault.services.accounts import Accounts
+from vault.services.anchor import Alarm, Anchor
+from vault.services.chain import Chain
 from vault.services.check import Check
 from vault.services.contacts import Contacts
 from vault.services.documents import Documents
 from vault.services.downloads import Downloads
+from vault.services.halt import Halt
+from vault.services.history import History
 from vault.services.invitations import Invitations
 from vault.services.lists import Lists
 from vault.services.masterkey import MasterKeyRotation
@@ -63,6 +67,8 @@ class Wiring:
         self.transfers = Semaphore(self.settings.threads)
         self.readings = Semaphore(LARGE_READINGS)
         self.turn = Lock() if self.settings.database.startswith("sqlite") else None
+        path = self.settings.anchor_file
+        self.halt = Halt(Anchor(path.absolute()) if path is not None else None)
 
 
 class Services:
@@ -72,7 +78,7 @@ class Services:
         session.info["master_keys"] = wiring.master
         self._wiring = wiring
         self.settings = wiring.settings
-        self.transactions = Transactions(session, request_id, wiring.turn)
+        self.transactions = Transactions(session, request_id, wiring.turn, wiring.halt)
         self.contacts = Contacts(wiring.master)
         self.gate = Gate(wiring.master, self.contacts)
 
@@ -145,6 +151,14 @@ class Services:
     @cached_property
     def sharing(self) -> Sharing:
         return Sharing(self.transactions, self.gate, self.contacts)
+
+    @cached_property
+    def history(self) -> History:
+        return History(self.transactions, self.gate, self.contacts)
+
+    @cached_property
+    def chain(self) -> Chain:
+        return Chain(self.transactions)
 
     @cached_property
     def sweep(self) -> Sweep:
@@ -358,16 +372,20 @@ def check_master_key(bundle: Services) -> None:
     """Compare the master keys with the database before a row is touched; makes the audit head of a new database.
 
     Raises ``Misconfigured`` when the database belongs to another master key, has rows under one that is not here, or
-    under a newer one than the one that seals here: nothing is ever marked damaged for that.
+    under a newer one than the one that seals here: nothing is ever marked damaged for
+    that; ``AuditBroken`` when the head is gone, or it or the register of keys does not bear its seal.
     """
     session, wired = bundle.transactions.session, wiring()
-    statement = select(AuditHead.__table__.c.seal_key_id).execution_options(
-        unverified="which key, before any seal"
-    )
+    unverified = "which key, before any seal"
+    head = select(AuditHead.__table__.c.seal_key_id).execution_options(unverified=unverified)
+    entry = select(AuditEntry.__table__.c.sequence).limit(1).execution_options(unverified=unverified)
     with bundle.transactions.reading():
-        key_ids = list(session.execute(statement).scalars())
-    if not key_ids:
-        bundle.transactions.writing(audit.make_head)
+        key_ids = list(session.execute(head).scalars())
+        is_new = not key_ids and session.execute(entry).first() is None
+    if not key_ids and not is_new:
+        raise AuditBroken("The audit chain has no head. Run `docvault audit verify`.")
+    if is_new:
+        bundle.transactions.writing(audit.make_head, always=True)
         return
     if key_ids[0] not in wired.master.key_ids:
         raise Misconfigured(
@@ -381,14 +399,23 @@ def check_master_key(bundle: Services) -> None:
     except KeyUnavailable as unavailable:
         raise Misconfigured(str(unavailable)) from unavailable
     except Unreadable as unreadable:
-        raise Misconfigured(
-            "The audit chain's head does not bear its seal. Run `docvault check`."
+        raise AuditBroken(
+            "The audit chain's head, or the register of master keys, does not bear its seal. Run `docvault audit verify`."
         ) from unreadable
 
 
 def install_seals(app: Flask) -> None:
     """Hang the row seals on every session of the application's database."""
     seals.install(db.session)
+
+
+def alarm() -> Alarm | None:
+    """Say why nothing can be changed at the moment, or ``None``; a database that is away keeps that for itself."""
+    bundle = services()
+    try:
+        return bundle.transactions.halt.shown(bundle.transactions)
+    except VaultError:
+        return None
 
 
 def unready() -> list[str]:
@@ -398,6 +425,8 @@ def unready() -> list[str]:
         check_master_key(services())
     except Misconfigured:
         wrong.append("master key")
+    except AuditBroken:
+        wrong.append("audit chain")
     except VaultError:
         wrong.append("database")
     try:

@@ -59,7 +59,8 @@ def _version(view: VersionView) -> dict[str, object]:
     }
 
 
-def _limit() -> int:
+def asked_limit() -> int:
+    """Read ``?limit=``: 50 where none is given, at most 1,000."""
     text = request.args.get("limit", "50")
     if not text.isdecimal() or not 1 <= int(text[:6]) <= 1000:
         raise BadInput("limit", "The limit is a number from 1 to 1000.")
@@ -72,7 +73,7 @@ def list_documents() -> ResponseReturnValue:
     page = services().lists.page(
         current_account(),
         scope=asked.get("scope", "all"),
-        limit=_limit(),
+        limit=asked_limit(),
         after=asked.get("after"),
         query=asked.get("q"),
         sort=asked.get("sort", "-date"),

@@ -15,6 +15,7 @@ COMMANDS = {
     "users": ("vault.cli.server", "Invite, list, disable, enable and promote people."),
     "keys": ("vault.cli.server", "Make, tell, rotate and verify master keys."),
     "check": ("vault.cli.server", "Prove that every row is as it should be and every blob there."),
+    "audit": ("vault.cli.audit", "Prove, export and anchor the audit chain."),
     "sweep": ("vault.cli.server", "Destroy what sealed orders name, end what has expired."),
     "login": ("vault.cli.client", "Log in to a server, as a user."),
     "logout": ("vault.cli.client", "End the session."),

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +20,10 @@ from rich.table import Table
 
 from vault.app import create_app, migrate_schema, new_master_key
 from vault.config import Settings, load_settings
-from vault.errors import VaultError
+from vault.errors import AuditBroken, VaultError
 from vault.services.check import Report
 from vault.services.masterkey import KeyState, Outcome
-from vault.wiring import Services, services, wiring
+from vault.wiring import Services, alarm, services, wiring
 
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "134217728",
@@ -35,18 +35,19 @@ console = Console(highlight=False)
 
 
 @contextmanager
-def opened(new: Settings | None = None) -> Iterator[Services]:
+def opened(new: Settings | None = None, *, looking: bool = False) -> Iterator[Services]:
     """Give the services of a vault whose schema is current and whose master key fits.
 
     Only ``serve``, which passes its settings, may find no vault there and make one: a command in the wrong folder must
-    not. Raises ``Misconfigured``.
+    not. Raises ``Misconfigured``, and ``AuditBroken`` where the chain has no end, unless ``looking`` for what is wrong.
     """
     settings = new or load_settings()
     if new is None:
         settings.refuse_absent_vault()
     app = create_app(settings)
     with app.app_context():
-        migrate_schema(app)
+        with suppress(AuditBroken) if looking else nullcontext():
+            migrate_schema(app)
         yield services()
 
 
@@ -113,7 +114,10 @@ def announce(settings: Settings) -> None:
         if is_new_key:
             key_file = (settings.instance / "master.key").absolute()
             click.echo(f"A master key was made in {key_file}. Back it up, away from this server.")
-        if vault.invitations.setup_pending():
+        stopped = alarm()
+        if stopped is not None:
+            click.echo(f"READ-ONLY: {stopped.said} {stopped.detail} See `docvault audit verify`.", err=True)
+        elif vault.invitations.setup_pending():
             click.echo(f"Make the first administrator: {base}/setup#{vault.invitations.make_setup_code()}")
         click.echo(f"Document Vault serves at {base}")
 
@@ -281,9 +285,15 @@ def _key_in_json(key: KeyState) -> dict[str, Any]:
 @click.option(
     "--compromised", is_flag=True, help="Somebody else has an older key: end all that, trust the anchor only."
 )
+@click.option(
+    "--anchor", "copy", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With --compromised: a copy of the anchor file, where the server's own may have been written by others.",
+)  # fmt: skip
 @click.option("--without-anchor", is_flag=True, help="With --compromised: believe the audit chain as it is.")
 @as_json
-def rotate(dry_run: bool, end: bool, compromised: bool, without_anchor: bool, json_: bool) -> None:
+def rotate(
+    dry_run: bool, end: bool, compromised: bool, copy: Path | None, without_anchor: bool, json_: bool
+) -> None:
     """Seal all rows anew under the master key, while the servers run; the same again goes on where it broke off.
 
     Exit code 2 when rows were refused; they stay as they are.
@@ -292,7 +302,7 @@ def rotate(dry_run: bool, end: bool, compromised: bool, without_anchor: bool, js
         if dry_run:
             done = vault.masterkey.dry_run(tell)
         elif compromised:
-            anchored = None if without_anchor else _anchored(vault)
+            anchored = None if without_anchor else _anchored(vault, copy)
             done = vault.masterkey.rotate(tell, compromised=True, anchored=anchored)
         else:
             done = vault.masterkey.rotate(tell, end=end)
@@ -303,7 +313,10 @@ def rotate(dry_run: bool, end: bool, compromised: bool, without_anchor: bool, js
     sys.exit(2 if done.refused else 0)
 
 
-def _anchored(vault: Services) -> int:
+def _anchored(vault: Services, copy: Path | None) -> int:
+    path = copy or vault.settings.anchor_file
+    if path is not None:
+        return vault.masterkey.anchored(path)
     raise click.ClickException(
         "There is no anchor here (DOCVAULT_ANCHOR_FILE), and whoever has an older key could have written the audit "
         "chain anew. Fetch the anchor file, or look at `docvault check` and say --without-anchor."
@@ -353,7 +366,7 @@ def verify(json_: bool) -> None:
 @as_json
 def check(json_: bool) -> None:
     """Prove that every row is as it should be and every blob there, by its size; exit code 2 when something is not."""
-    with opened() as vault, console.status("Looking at every row and the size of every blob"):
+    with opened(looking=True) as vault, console.status("Looking at every row and the size of every blob"):
         report = vault.check.run()
     _tell(report, json_)
 

@@ -77,12 +77,12 @@ def answer(status: int, text: str, *, kind: str = "about:blank", field: str | No
         response = make_response(body, status)
         response.content_type = "application/problem+json"
     else:
-        response = make_response(_page(status, title, text), status)
+        response = make_response(_page(status, title, text, kind), status)
     return response
 
 
-def _page(status: int, title: str, text: str) -> str:
-    shown = {"status": status, "title": title, "text": text, "request_id": request_id().hex()}
+def _page(status: int, title: str, text: str, kind: str) -> str:
+    shown = {"status": status, "title": title, "text": text, "kind": kind, "request_id": request_id().hex()}
     try:
         return render_template(f"errors/{status}.html", **shown)
     except TemplateNotFound:

@@ -98,7 +98,12 @@ class Check:
                     report.add("I9", f"{name}: is under a master key that was retired")
 
     def _chain(self, session: Session, rows: dict[type[Base], list[Any]], report: Report) -> None:
-        """I6: the chain is whole; and each tracked row bears the version that the chain named last."""
+        """I6: the chain is whole and reaches the anchor; and each tracked row bears the version that it named last."""
+        anchor = self._transactions.halt.anchor
+        if anchor is not None:
+            anchor.look(session)
+            if anchor.alarm is not None:
+                report.add("I6", f"{anchor.alarm.said} {anchor.alarm.detail}")
         try:
             latest = audit.latest_versions(session)
         except AuditBroken as broken:

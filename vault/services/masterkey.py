@@ -8,6 +8,7 @@ run goes on with those under the older one. What hangs on the older key and cann
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, false, func, or_, select
@@ -23,7 +25,7 @@ from sqlalchemy.orm import Session
 from vault.crypto.accounts import check_directory_mac, directory_mac, reseal_account_key
 from vault.crypto.masterkey import MasterKeys
 from vault.crypto.randomness import new_id
-from vault.errors import Busy, Conflict, KeyUnavailable, Unreadable
+from vault.errors import AuditBroken, Busy, Conflict, KeyUnavailable, Unreadable
 from vault.failpoints import reach
 from vault.models import (
     AuditEntry,
@@ -38,6 +40,7 @@ from vault.models import (
 )
 from vault.services import audit, clock, seals
 from vault.services.accounts import parameters_of
+from vault.services.anchor import binding, read_lines
 from vault.services.audit import Event
 from vault.services.check import Check, Report
 from vault.services.transactions import Transactions
@@ -58,8 +61,6 @@ FORM = "whole"
 
 T = TypeVar("T")
 Tell = Callable[[int, int], None]
-Anchored = int | None
-"""Up to which entry the audit chain is known from outside of the database."""
 
 
 @dataclass
@@ -184,7 +185,7 @@ class MasterKeyRotation:
         *,
         end: bool = False,
         compromised: bool = False,
-        anchored: Anchored = None,
+        anchored: int | None = None,
     ) -> Outcome:
         """Seal every row anew that is under an older key, then retire each older key that nothing is under any more.
 
@@ -331,7 +332,25 @@ class MasterKeyRotation:
 
     # Compromised
 
-    def _trusted(self, anchored: Anchored) -> _Trusted:
+    def anchored(self, path: Path) -> int:
+        """Return up to which entry an anchor file vouches for the audit chain; raises ``AuditBroken`` if not at all."""
+        try:
+            lines = binding(read_lines(path))
+        except OSError as error:
+            raise AuditBroken(
+                f"The anchor file {path} cannot be read: {os.strerror(error.errno or 0)}."
+            ) from error
+        if not lines:
+            raise AuditBroken(f"The anchor file {path} has no line.")
+        with self._transactions.reading() as session:
+            for line in lines:
+                if audit.hash_at(session, line.sequence) != line.entry_hash:
+                    raise AuditBroken(
+                        f"Position {line.sequence} of the audit chain is not the one that {path} knows."
+                    )
+        return lines[-1].sequence
+
+    def _trusted(self, anchored: int | None) -> _Trusted:
         """Replay the chain as far as the older key could not have been used to rewrite it."""
         rows: dict[tuple[str, bytes], tuple[int, bytes]] = {}
         with self._transactions.reading() as session:

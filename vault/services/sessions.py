@@ -121,7 +121,8 @@ class Sessions:
         attempts = self._transactions.writing(
             lambda session: throttle.count_attempt(
                 session, self._master, name=None if known else name, address=address
-            )
+            ),
+            always=True,
         )
         lock = self._lock_of(folded)
         kek = passphrases.derive(passphrase, lock.parameters)
@@ -229,7 +230,8 @@ class Sessions:
                 row, user, self._current_key(session, user), account_key, secret, started.date()
             )
 
-        account = self._transactions.writing(work, lock.user_id, ("user", lock.user_id or bytes(16)))
+        about = ("user", lock.user_id or bytes(16))
+        account = self._transactions.writing(work, lock.user_id, about, always=True)
         return LoggedIn(self.token_for(account), device, account)
 
     def _seal_anew(
@@ -344,7 +346,7 @@ class Sessions:
         except Unreadable as unreadable:
             raise LoginRequired from unreadable
         if alive and clock.now() - seen > SEEN_EVERY:
-            self._transactions.writing(lambda session: self._see(session, account.session_id))
+            self._transactions.writing(lambda session: self._see(session, account.session_id), always=True)
             account.idle_expires_at = min(account.expires_at, clock.now() + self._idle)
         return account
 
@@ -455,7 +457,7 @@ class Sessions:
                 self._transactions.record(Event(action, account.user_id, "session", ended[0].id))
             return len(ended)
 
-        return self._transactions.writing(work, account.user_id)
+        return self._transactions.writing(work, account.user_id, always=True)
 
 
 def forget_dead_sessions(session: Session, idle: timedelta, limit: int) -> int:

@@ -2,7 +2,8 @@
 
 A blob goes only because a sealed record says so (a tombstone, an expired upload row), never because no row names it:
 a restored older database must not cost the newer documents. The sweep refuses to run while the audit chain does not
-verify. Work is done in batches, so that a kill at any point only leaves the rest to the next sweep.
+verify, or the anchor is ahead of it. Work is done in batches, so that a kill at any point only leaves the rest to the
+next sweep.
 """
 
 from __future__ import annotations
@@ -53,7 +54,11 @@ class Sweep:
         self._idle = idle
 
     def run(self) -> Swept:
-        """Sweep everything that is due; raises ``AuditBroken`` before touching anything when the chain is broken."""
+        """Sweep everything that is due.
+
+        Raises ``AuditBroken`` or ``ReadOnly`` before touching anything when the chain is broken or behind its anchor.
+        """
+        self._transactions.refuse_while_halted(now=True)
         with self._transactions.reading() as session:
             for _ in audit.walk(session):
                 pass

@@ -8,8 +8,10 @@ database, the models, the crypto or the store.
 from flask import Blueprint, request
 
 from vault.http.identity import SAFE_METHODS, check_csrf
+from vault.wiring import alarm
 
 pages = Blueprint("web", __name__)
+pages.add_app_template_global(alarm, "alarm")
 READ_AS_A_STREAM = frozenset({"web.send_upload", "web.send_version"})
 
 
@@ -23,12 +25,23 @@ def check_token() -> None:
         check_csrf(request.form.get("csrf_token"))
 
 
-from vault.web import accounts, display, documents, people, selection, sessions, sharing, uploads  # noqa: E402
+from vault.web import (  # noqa: E402
+    accounts,
+    display,
+    documents,
+    history,
+    people,
+    selection,
+    sessions,
+    sharing,
+    uploads,
+)
 
 __all__ = [
     "accounts",
     "display",
     "documents",
+    "history",
     "pages",
     "people",
     "selection",

@@ -1,7 +1,7 @@
 """master keys by id: since when each seals, and what became of it
 
 Revision ID: 0002_keys
-Revises: 0001
+Revises: 0002_audit
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0002_keys"
-down_revision = "0001"
+down_revision = "0002_audit"
 branch_labels = None
 depends_on = None
 
