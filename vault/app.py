@@ -35,6 +35,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.request_class = receiving.VaultRequest
     app.config.update(
         SECRET_KEY=master.derive(MASTER_FLASK),
+        SECRET_KEY_FALLBACKS=[master.derive(MASTER_FLASK, key_id) for key_id in master.key_ids[1:]],
+        WTF_CSRF_SECRET_KEY=[master.derive(MASTER_FLASK, key_id) for key_id in master.older_first],
         SQLALCHEMY_DATABASE_URI=settings.database,
         SQLALCHEMY_ENGINE_OPTIONS=wiring.engine_options(settings),
         MAX_CONTENT_LENGTH=2**22,

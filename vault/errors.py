@@ -31,10 +31,20 @@ class Unreadable(VaultError):
         self.recorded = False
 
 
+class UnderUnknownKey(Unreadable):
+    """A token under a master key that is not here: that key is over, or this server is behind; the caller asks."""
+
+
 class KeyUnavailable(VaultError):
     """A row is under a master key that this server was not given: never damage, always configuration."""
 
     text = "The server was not given the master key that this needs. The operator must add it to the configuration."
+
+
+class KeyOver(KeyUnavailable):
+    """The master key that this server seals with was retired, or is known to somebody else: it seals nothing more."""
+
+    text = "The master key of this server is out of use. The operator must give it the new one."
 
 
 class Misconfigured(VaultError):

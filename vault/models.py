@@ -268,6 +268,19 @@ class Tombstone(Sealed, Base):
     destroy_after: Mapped[datetime] = mapped_column(Moment, index=True)
 
 
+class MasterKey(Sealed, Base):
+    """A master key that has sealed rows here, by its id alone: since when, and what became of it."""
+
+    __tablename__ = "master_key"
+
+    id: Mapped[bytes] = mapped_column(Id, primary_key=True)
+    key_id: Mapped[bytes] = mapped_column(LargeBinary(8), unique=True)
+    promoted_at: Mapped[datetime] = mapped_column(Moment)
+    rotating_since: Mapped[datetime | None] = mapped_column(Moment)
+    compromised_at: Mapped[datetime | None] = mapped_column(Moment)
+    retired_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
 class Work(Sealed, Base):
     """Work that waits: a wrap for a reader whose fingerprint is not confirmed yet."""
 

@@ -21,10 +21,10 @@ from sqlalchemy.orm import Session
 from vault.config import HOW_TO_MAKE_A_KEY, Settings
 from vault.crypto.masterkey import MasterKeys, parse_master_key
 from vault.crypto.randomness import new_id, new_secret
-from vault.errors import AuditBroken, Misconfigured, Unreadable, VaultError
+from vault.errors import AuditBroken, Conflict, KeyUnavailable, Misconfigured, Unreadable, VaultError
 from vault.extensions import db
 from vault.models import AuditEntry, AuditHead
-from vault.services import audit, seals
+from vault.services import audit, promotion, seals
 from vault.services.access import Gate
 from vault.services.accounts import Accounts
 from vault.services.anchor import Alarm, Anchor
@@ -37,6 +37,7 @@ from vault.services.halt import Halt
 from vault.services.history import History
 from vault.services.invitations import Invitations
 from vault.services.lists import Lists
+from vault.services.masterkey import MasterKeyRotation
 from vault.services.quota import Limits
 from vault.services.resumable import Resumable
 from vault.services.sessions import Sessions
@@ -166,6 +167,12 @@ class Services:
     @cached_property
     def check(self) -> Check:
         return Check(self.transactions, self._wiring.store)
+
+    @cached_property
+    def masterkey(self) -> MasterKeyRotation:
+        return MasterKeyRotation(
+            self.transactions, self._wiring.master, self.check, lambda: rotation_lock(self.settings)
+        )
 
 
 def wiring() -> Wiring:
@@ -334,11 +341,39 @@ def start_lock(settings: Settings) -> Iterator[None]:
             connection.exec_driver_sql("SELECT pg_advisory_unlock(7310982774)")
 
 
-def check_master_key(bundle: Services) -> None:
-    """Compare the master key with the database before a row is touched; makes the audit head of a new database.
+@contextmanager
+def rotation_lock(settings: Settings) -> Iterator[None]:
+    """Hold the lock of the one rotation that runs; it ends with the process, however that ends.
 
-    Raises ``Misconfigured`` when the database belongs to another master key: nothing is ever marked damaged for that;
-    ``AuditBroken`` when the head is gone or does not bear its seal.
+    Raises ``Conflict`` when another one has it.
+    """
+    refused = Conflict(
+        "A rotation of the master key runs already. Nothing was begun; `docvault keys status` shows it."
+    )
+    if settings.database.startswith("sqlite"):
+        with open(settings.instance / ".rotation.lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise refused from None
+            yield
+        return
+    # Without a transaction, which the server would end after a minute of silence.
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not connection.exec_driver_sql("SELECT pg_try_advisory_lock(7310982775)").scalar():
+            raise refused
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql("SELECT pg_advisory_unlock(7310982775)")
+
+
+def check_master_key(bundle: Services) -> None:
+    """Compare the master keys with the database before a row is touched; makes the audit head of a new database.
+
+    Raises ``Misconfigured`` when the database belongs to another master key, has rows under one that is not here, or
+    under a newer one than the one that seals here: nothing is ever marked damaged for
+    that; ``AuditBroken`` when the head is gone, or it or the register of keys does not bear its seal.
     """
     session, wired = bundle.transactions.session, wiring()
     unverified = "which key, before any seal"
@@ -360,9 +395,12 @@ def check_master_key(bundle: Services) -> None:
     try:
         with bundle.transactions.reading():
             session.get(AuditHead, audit.HEAD_ID)
+            promotion.check(session, wired.master)
+    except KeyUnavailable as unavailable:
+        raise Misconfigured(str(unavailable)) from unavailable
     except Unreadable as unreadable:
         raise AuditBroken(
-            "The audit chain's head does not bear its seal. Run `docvault audit verify`."
+            "The audit chain's head, or the register of master keys, does not bear its seal. Run `docvault audit verify`."
         ) from unreadable
 
 

@@ -13,7 +13,7 @@ from vault.errors import VaultError
 COMMANDS = {
     "serve": ("vault.cli.server", "Migrate, then serve the vault."),
     "users": ("vault.cli.server", "Invite, list, disable, enable and promote people."),
-    "keys": ("vault.cli.server", "Make a master key; tell which are in use."),
+    "keys": ("vault.cli.server", "Make, tell, rotate and verify master keys."),
     "check": ("vault.cli.server", "Prove that every row is as it should be and every blob there."),
     "audit": ("vault.cli.audit", "Prove, export and anchor the audit chain."),
     "sweep": ("vault.cli.server", "Destroy what sealed orders name, end what has expired."),

@@ -9,16 +9,20 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from vault.app import create_app, migrate_schema, new_master_key
 from vault.config import Settings, load_settings
 from vault.errors import AuditBroken, VaultError
+from vault.services.check import Report
+from vault.services.masterkey import KeyState, Outcome
 from vault.wiring import Services, alarm, services, wiring
 
 ALLOCATOR = {
@@ -191,7 +195,7 @@ def promote(username: str) -> None:
 
 @click.group()
 def keys() -> None:
-    """Make a master key; tell which are in use."""
+    """Make a master key, tell which are in use, move rows to a new one."""
 
 
 @keys.command()
@@ -214,23 +218,148 @@ def generate(output: Path | None) -> None:
 @keys.command()
 @as_json
 def status(json_: bool) -> None:
-    """Tell, for each master key in use, how many rows are sealed under it."""
+    """Tell what each master key does here, since when, and how much is under it."""
     with opened() as vault:
-        counted = vault.check.rows_by_key()
-        mine = {key_id.hex() for key_id in wiring().master.key_ids}
-        primary = wiring().master.key_id.hex()
-    found = [
-        {"key": key, "rows": rows, "configured": key in mine, "seals": key == primary}
-        for key, rows in sorted(counted.items())
-    ]
+        found = vault.masterkey.status()
     if json_:
-        echo_json(found)
+        echo_json([_key_in_json(key) for key in found])
         return
-    table = Table("key id", "rows", "state")
-    for line in found:
-        state = "seals and opens" if line["seals"] else "opens" if line["configured"] else "NOT CONFIGURED"
-        table.add_row(str(line["key"]), str(line["rows"]), state)
+    table = Table("key id", "state", "since", "rows", "waits for")
+    for key in found:
+        since = f"{key.since:%Y-%m-%d}, {_days(key.since)} days" if key.since else ""
+        known = "" if key.is_configured or key.state == "retired" else ", NOT CONFIGURED HERE"
+        told = (
+            key.key_id.hex(),
+            STATES[key.state] + known,
+            since,
+            f"{key.rows:,}",
+            _waits(key.waiting, key.is_primary),
+        )
+        table.add_row(*told)
     console.print(table)
+    for key in found:
+        if key.may_be_destroyed:
+            click.echo(f"{key.key_id.hex()} may be destroyed: no row is under it, and none ever will be.")
+
+
+STATES = {
+    "seals": "seals and opens",
+    "announced": "announced: opens, has sealed nothing yet",
+    "promoted elsewhere": "promoted on another server",
+    "retiring": "opens; `keys rotate` moves its rows",
+    "waiting": "opens; its rows are moved, what hangs on it is waited for",
+    "empty": "nothing is under it; `keys rotate` retires it",
+    "retired": "retired",
+    "unknown": "unknown",
+}
+
+
+def _days(since: datetime) -> int:
+    return (datetime.now(UTC) - since).days
+
+
+def _waits(waiting: dict[str, int], is_primary: bool = False) -> str:
+    return "" if is_primary else ", ".join(f"{count:,} {name}" for name, count in waiting.items())
+
+
+def _key_in_json(key: KeyState) -> dict[str, Any]:
+    return {
+        "key": key.key_id.hex(),
+        "state": key.state,
+        "since": key.since,
+        "days": _days(key.since) if key.since else None,
+        "rows": key.rows,
+        "waiting": {} if key.is_primary else key.waiting,
+        "configured": key.is_configured,
+        "seals": key.is_primary,
+        "compromised_at": key.compromised_at,
+        "may_be_destroyed": key.may_be_destroyed,
+    }
+
+
+@keys.command()
+@click.option("--dry-run", is_flag=True, help="Open every row and seal it anew, but write nothing.")
+@click.option(
+    "--end", is_flag=True, help="End sessions, codes and uploads under older keys instead of waiting."
+)
+@click.option(
+    "--compromised", is_flag=True, help="Somebody else has an older key: end all that, trust the anchor only."
+)
+@click.option(
+    "--anchor", "copy", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With --compromised: a copy of the anchor file, where the server's own may have been written by others.",
+)  # fmt: skip
+@click.option("--without-anchor", is_flag=True, help="With --compromised: believe the audit chain as it is.")
+@as_json
+def rotate(
+    dry_run: bool, end: bool, compromised: bool, copy: Path | None, without_anchor: bool, json_: bool
+) -> None:
+    """Seal all rows anew under the master key, while the servers run; the same again goes on where it broke off.
+
+    Exit code 2 when rows were refused; they stay as they are.
+    """
+    with opened() as vault, _bar() as tell:
+        if dry_run:
+            done = vault.masterkey.dry_run(tell)
+        elif compromised:
+            anchored = None if without_anchor else _anchored(vault, copy)
+            done = vault.masterkey.rotate(tell, compromised=True, anchored=anchored)
+        else:
+            done = vault.masterkey.rotate(tell, end=end)
+    if json_:
+        echo_json(asdict(done) | {"retired": [key_id.hex() for key_id in done.retired], "dry_run": dry_run})
+    else:
+        _tell_rotated(done, dry_run, compromised)
+    sys.exit(2 if done.refused else 0)
+
+
+def _anchored(vault: Services, copy: Path | None) -> int:
+    path = copy or vault.settings.anchor_file
+    if path is not None:
+        return vault.masterkey.anchored(path)
+    raise click.ClickException(
+        "There is no anchor here (DOCVAULT_ANCHOR_FILE), and whoever has an older key could have written the audit "
+        "chain anew. Fetch the anchor file, or look at `docvault check` and say --without-anchor."
+    )
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on standard error, so that what is printed stays clean."""
+    columns = TextColumn("Sealing anew"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _tell_rotated(done: Outcome, dry_run: bool, compromised: bool) -> None:
+    click.echo(f"{done.resealed:,} rows {'would be' if dry_run else 'were'} sealed anew.")
+    for line in done.refused:
+        click.echo(f"Refused: {line}")
+    if done.ended:
+        click.echo(f"Ended: {_waits(done.ended)}.")
+    if done.waiting:
+        click.echo(
+            f"Waiting for the end of {_waits(done.waiting)}; then run this again, or end them with --end."
+        )
+    for key_id in done.retired:
+        click.echo(
+            f"{key_id.hex()} is retired. Take it out of DOCVAULT_MASTER_KEY_FALLBACKS; it may be destroyed."
+        )
+    if compromised:
+        click.echo(
+            "Copies of the database from before stay what they were: whoever has the older key and the passphrase of "
+            "somebody reads his documents in them. Ask people to take new passphrases if theirs may be known."
+        )
+
+
+@keys.command()
+@as_json
+def verify(json_: bool) -> None:
+    """Verify every row's seal, what is under a master key in it, and the audit chain; exit code 2 when one fails."""
+    with opened() as vault, console.status("Looking at every row"):
+        report = vault.masterkey.verify()
+    _tell(report, json_)
 
 
 @click.command()
@@ -239,6 +368,10 @@ def check(json_: bool) -> None:
     """Prove that every row is as it should be and every blob there, by its size; exit code 2 when something is not."""
     with opened(looking=True) as vault, console.status("Looking at every row and the size of every blob"):
         report = vault.check.run()
+    _tell(report, json_)
+
+
+def _tell(report: Report, json_: bool) -> NoReturn:
     if json_:
         echo_json(
             {

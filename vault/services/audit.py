@@ -134,6 +134,7 @@ class ChainEntry:
     action: str
     touched: list[seals.Touched]
     entry_hash: bytes
+    key_id: bytes
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def _judged(row: Any, sequence: int, previous: bytes | None) -> ChainEntry | Fau
         touched = decode_touched(row.touched)
     except Unreadable:
         return Fault(sequence, "the entry was changed: it names no rows that can be read")
-    return ChainEntry(sequence, row.at, row.action, touched, row.entry_hash)
+    return ChainEntry(sequence, row.at, row.action, touched, row.entry_hash, row.seal_key_id)
 
 
 def end(session: Session) -> Position:

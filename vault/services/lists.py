@@ -12,9 +12,9 @@ from sqlalchemy import BigInteger, Select, and_, or_, select, type_coerce
 from sqlalchemy.orm import Session
 
 from vault.crypto.manifests import IndexEntry
-from vault.errors import BadInput, Unreadable, VaultError
+from vault.errors import BadInput, KeyUnavailable, Unreadable, VaultError
 from vault.models import Document, DocumentIndex, SharedKeyRegistry
-from vault.services import clock, names, seals
+from vault.services import clock, names, promotion, seals
 from vault.services.access import OWNER, READ, Gate, Need, OpenVersion
 from vault.services.contacts import Contacts
 from vault.services.documents import DocumentRow, row_of
@@ -242,6 +242,8 @@ class Lists:
             try:
                 rows.append(self._row(session, account, line, usernames, fresh, opened))
             except VaultError as error:
+                if isinstance(error, KeyUnavailable) and promotion.lacking(session, seals.keys_of(session)):
+                    raise  # this server was given a key too few: nothing here is damaged
                 if isinstance(error, Unreadable):
                     failures.append((error, _document_id(line)))
                 row = _unreadable_row(line, account, usernames)

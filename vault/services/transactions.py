@@ -23,7 +23,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from vault.errors import Busy, Conflict, Forbidden, NotFound, ReadOnly, Unreadable
 from vault.failpoints import reach
-from vault.services import audit, seals
+from vault.services import audit, promotion, seals
 from vault.services.audit import Event
 from vault.services.halt import Halt, refusal
 
@@ -137,10 +137,14 @@ class Transactions:
         try:
             with _pool_translated():
                 session.connection(execution_options={"docvault_writing": True})
+            keys = seals.keys_of(session)
+            is_known = promotion.admit(session, keys)
             result = work(session)
             session.flush()
             if seals.touched(session) and not self._events:
                 raise RuntimeError("a change of tracked rows needs an audit event")
+            if not is_known:
+                self._events.append(promotion.enter(session, keys))
             if self._events:
                 before, ended = audit.append(session, self._events, self.request_id)
                 self.halt.check_end(before)
