@@ -29,6 +29,7 @@ from vault.services.access import Gate
 from vault.services.accounts import Accounts
 from vault.services.check import Check
 from vault.services.contacts import Contacts
+from vault.services.deletion import Deletion
 from vault.services.documents import Documents
 from vault.services.downloads import Downloads
 from vault.services.invitations import Invitations
@@ -36,6 +37,7 @@ from vault.services.lists import Lists
 from vault.services.notices import Notices
 from vault.services.quota import Limits
 from vault.services.recovery import Recovery
+from vault.services.resets import Resets
 from vault.services.resumable import Resumable
 from vault.services.sessions import Sessions
 from vault.services.sharing import Sharing
@@ -100,6 +102,16 @@ class Services:
     @cached_property
     def recovery(self) -> Recovery:
         return Recovery(self.transactions, self._wiring.master, self.accounts)
+
+    @cached_property
+    def resets(self) -> Resets:
+        return Resets(
+            self.transactions, self._wiring.master, self.invitations, rsa_bits=self.settings.rsa_bits
+        )
+
+    @cached_property
+    def deletion(self) -> Deletion:
+        return Deletion(self.transactions, self.accounts)
 
     @cached_property
     def notices(self) -> Notices:
