@@ -23,14 +23,31 @@ def check_token() -> None:
         check_csrf(request.form.get("csrf_token"))
 
 
-from vault.web import accounts, display, documents, people, selection, sessions, sharing, uploads  # noqa: E402
+from vault.web import (  # noqa: E402
+    accounts,
+    deletion,
+    display,
+    documents,
+    notices,
+    people,
+    recovery,
+    resets,
+    selection,
+    sessions,
+    sharing,
+    uploads,
+)
 
 __all__ = [
     "accounts",
+    "deletion",
     "display",
     "documents",
+    "notices",
     "pages",
     "people",
+    "recovery",
+    "resets",
     "selection",
     "sessions",
     "sharing",
