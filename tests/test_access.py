@@ -130,8 +130,8 @@ class Stage:
         tables = {
             "document": "*", "document_version": "*", "part_list": "*", "shared_key_registry": "*",
             "tombstone": "*", "work": "*", "invitation": "*", "unlock_method": "*", "user_key": "*",
-            "contact": "*", "notice": "*", "user": "id, username, role, state, stored_bytes, documents, credential_generation",
-            "login_session": "id", "upload": "*",
+            "contact": "*", "user": "id, username, role, state, stored_bytes, documents, credential_generation",
+            "notice": "*", "login_session": "id", "upload": "*",
         }  # fmt: skip
         with self.vault.database() as connection:
             found: dict[str, Any] = {
