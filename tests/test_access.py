@@ -53,12 +53,15 @@ def stage_folder(
         upload = bundle.resumable.begin(alice, 6, Told("", Wishes()), partial=False).token
         invitation = bundle.invitations.invite(vault.dora.account, "yves").invitation.id
         bundle.accounts.set_state(None, "erin", "disabled")
+        bundle.resets.begin(vault.dora.account, "alice")
+        notice = bundle.notices.unread(alice)[0].id
     vault.close()
     names = {
         "<id:document_id>": document.hex(),
         "<id:version_id>": first.hex(),
         "<id:session_id>": vault.alice.account.session_id.hex(),
         "<id:invitation_id>": invitation.hex(),
+        "<id:notice_id>": notice.hex(),
         "<path:filename>": "vault.css",
         "<token>": upload,
     }
@@ -128,7 +131,7 @@ class Stage:
             "document": "*", "document_version": "*", "part_list": "*", "shared_key_registry": "*",
             "tombstone": "*", "work": "*", "invitation": "*", "unlock_method": "*", "user_key": "*",
             "contact": "*", "user": "id, username, role, state, stored_bytes, documents, credential_generation",
-            "login_session": "id", "upload": "*",
+            "notice": "*", "login_session": "id", "upload": "*",
         }  # fmt: skip
         with self.vault.database() as connection:
             found: dict[str, Any] = {

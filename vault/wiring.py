@@ -31,6 +31,7 @@ from vault.services.anchor import Alarm, Anchor
 from vault.services.chain import Chain
 from vault.services.check import Check
 from vault.services.contacts import Contacts
+from vault.services.deletion import Deletion
 from vault.services.documents import Documents
 from vault.services.downloads import Downloads
 from vault.services.halt import Halt
@@ -38,7 +39,10 @@ from vault.services.history import History
 from vault.services.invitations import Invitations
 from vault.services.lists import Lists
 from vault.services.masterkey import MasterKeyRotation
+from vault.services.notices import Notices
 from vault.services.quota import Limits
+from vault.services.recovery import Recovery
+from vault.services.resets import Resets
 from vault.services.resumable import Resumable
 from vault.services.sessions import Sessions
 from vault.services.sharing import Sharing
@@ -101,6 +105,24 @@ class Services:
         return Sessions(
             self.transactions, self._wiring.master, self.settings.session_idle, self.settings.session_length
         )
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        return Recovery(self.transactions, self._wiring.master, self.accounts)
+
+    @cached_property
+    def resets(self) -> Resets:
+        return Resets(
+            self.transactions, self._wiring.master, self.invitations, rsa_bits=self.settings.rsa_bits
+        )
+
+    @cached_property
+    def deletion(self) -> Deletion:
+        return Deletion(self.transactions, self.accounts)
+
+    @cached_property
+    def notices(self) -> Notices:
+        return Notices(self.transactions)
 
     @cached_property
     def documents(self) -> Documents:
@@ -400,7 +422,8 @@ def check_master_key(bundle: Services) -> None:
         raise Misconfigured(str(unavailable)) from unavailable
     except Unreadable as unreadable:
         raise AuditBroken(
-            "The audit chain's head, or the register of master keys, does not bear its seal. Run `docvault audit verify`."
+            "The audit chain's head, or the register of master keys, does not bear its seal. "
+            "Run `docvault audit verify`."
         ) from unreadable
 
 

@@ -13,6 +13,25 @@ from vault.extensions import csrf
 api = Blueprint("api", __name__, url_prefix="/api/v1")
 csrf.exempt(api)
 
-from vault.api import accounts, documents, history, people, sessions, sharing  # noqa: E402
+from vault.api import (  # noqa: E402
+    accounts,
+    documents,
+    history,
+    people,
+    recovery,
+    resets,
+    sessions,
+    sharing,
+)
 
-__all__ = ["accounts", "api", "documents", "history", "people", "sessions", "sharing"]
+__all__ = [
+    "accounts",
+    "api",
+    "documents",
+    "history",
+    "people",
+    "recovery",
+    "resets",
+    "sessions",
+    "sharing",
+]

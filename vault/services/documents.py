@@ -242,28 +242,30 @@ class Documents:
 
     def _delete_one(self, session: Session, account: UnlockedAccount, document_id: bytes) -> None:
         self._gate.find(session, account, document_id, Need.OWN, lock=True)
-        document = session.get_one(Document, document_id)
-        versions = session.scalars(
-            select(DocumentVersion).where(DocumentVersion.document_id == document_id)
-        ).all()
-        stored = 0
-        for version in versions:
-            parts = session.get_one(PartList, version.id)
-            bury(session, {part.segment for part in decode_parts(parts.parts)})
-            stored += version.stored_bytes
-            session.delete(parts)
-        for model in (SharedKeyRegistry, DocumentIndex, Work):
-            for row in session.scalars(select(model).where(model.document_id == document_id)):
-                session.delete(row)
-        session.flush()
-        for version in versions:
-            session.delete(version)
-        session.flush()
-        session.delete(document)
         owner = session.scalars(select(User).where(User.id == account.user_id).with_for_update()).one()
-        owner.stored_bytes -= stored
-        owner.documents -= 1
+        destroy(session, owner, session.get_one(Document, document_id))
         self._transactions.record(Event("delete", account.user_id, "document", document_id))
+
+
+def destroy(session: Session, owner: User, document: Document) -> None:
+    """Delete a document with its versions, grants and what readers remember, and order its blobs to be destroyed."""
+    versions = session.scalars(
+        select(DocumentVersion).where(DocumentVersion.document_id == document.id)
+    ).all()
+    for version in versions:
+        parts = session.get_one(PartList, version.id)
+        bury(session, {part.segment for part in decode_parts(parts.parts)})
+        owner.stored_bytes -= version.stored_bytes
+        session.delete(parts)
+    for model in (SharedKeyRegistry, DocumentIndex, Work):
+        for row in session.scalars(select(model).where(model.document_id == document.id)):
+            session.delete(row)
+    session.flush()
+    for version in versions:
+        session.delete(version)
+    session.flush()
+    session.delete(document)
+    owner.documents -= 1
 
 
 def bury(

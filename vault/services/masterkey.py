@@ -386,7 +386,7 @@ class MasterKeyRotation:
             )
         else:
             ids = list(session.connection().execute(statement.with_only_columns(model.id)).scalars())
-            seals.remove(session, model, ids)
+            seals.discard(session, model, ids)
             count = len(ids)
         if count:
             self._transactions.record(Event("waiting_ended", detail=f"{count} {WAITED[model]}"))

@@ -16,7 +16,6 @@ from sqlalchemy.orm import Session
 from vault.crypto.accounts import (
     open_account_key,
     open_session,
-    seal_account_key,
     seal_session,
     subject_mac,
 )
@@ -35,9 +34,10 @@ from vault.errors import (
 )
 from vault.models import LoginSession, UnlockMethod, User, UserKey
 from vault.services import clock, passphrases, promotion, seals, throttle
-from vault.services.accounts import parameters_of
+from vault.services.accounts import lock_with, parameters_of
 from vault.services.audit import Event
 from vault.services.contacts import verified_public
+from vault.services.invitations import void_resets
 from vault.services.transactions import Transactions
 from vault.services.unlocked import OwnKeys, UnlockedAccount
 from vault.services.usernames import fold_username
@@ -218,7 +218,7 @@ class Sessions:
             if user.state != "active":
                 raise AccountDisabled
             if raised is not None:
-                self._seal_anew(method, account_key, *raised)
+                lock_with(self._master, method, account_key, *raised)
             throttle.take_back(session, attempts)
             started = clock.now()
             user.previous_login_at, user.last_login_at = user.last_login_at, started
@@ -226,6 +226,7 @@ class Sessions:
             row = self._new_row(user, account_key, secret, client, started)
             session.add(row)
             self._transactions.record(Event("login", user.id, "session", row.id))
+            void_resets(session, self._transactions, user)
             return self._unlocked(
                 row, user, self._current_key(session, user), account_key, secret, started.date()
             )
@@ -233,22 +234,6 @@ class Sessions:
         about = ("user", lock.user_id or bytes(16))
         account = self._transactions.writing(work, lock.user_id, about, always=True)
         return LoggedIn(self.token_for(account), device, account)
-
-    def _seal_anew(
-        self, method: UnlockMethod, account_key: bytes, parameters: KdfParameters, kek: bytes
-    ) -> None:
-        method.memory_kib, method.iterations = parameters.memory_kib, parameters.iterations
-        method.lanes, method.salt = parameters.lanes, parameters.salt
-        method.master_key_id = self._master.key_id
-        method.sealed_account_key = seal_account_key(
-            self._master,
-            kek,
-            account_key,
-            user=method.user_id,
-            method=method.id,
-            kind=method.kind,
-            parameters=parameters,
-        )
 
     def _new_row(
         self, user: User, account_key: bytes, secret: bytes, client: str, started: datetime

@@ -31,7 +31,6 @@ from vault.errors import (
 from vault.models import (
     Document,
     DocumentVersion,
-    LoginSession,
     PartList,
     SharedKeyRegistry,
     Upload,
@@ -47,7 +46,7 @@ from vault.services.grants import find_recipients, grant, owner_self, unique, wa
 from vault.services.pipeline import Pipeline, Read, pieces_of
 from vault.services.quota import WHOLE, Limits, begin_upload, locked_user
 from vault.services.transactions import Transactions
-from vault.services.unlocked import UnlockedAccount
+from vault.services.unlocked import UnlockedAccount, is_current
 from vault.storage.protocol import BlobStore
 
 _UPLOAD = select(*seals.columns(Upload)).where(Upload.id == bindparam("upload"))
@@ -336,7 +335,7 @@ class Uploads:
         self, session: Session, account: UnlockedAccount, received: Received, documents: int
     ) -> None:
         owner = locked_user(session, account.user_id)
-        if owner.state != "active" or not _is_current(session, account, owner.credential_generation):
+        if owner.state != "active" or not is_current(session, account, owner.credential_generation):
             raise LoginRequired
         stored = owner.stored_bytes + received.stored_bytes
         if self._limits.quota and stored > self._limits.quota:
@@ -463,11 +462,3 @@ def _reader(pieces: Iterator[bytes]) -> Read:
         return taken
 
     return read
-
-
-def _is_current(session: Session, account: UnlockedAccount, generation: int) -> bool:
-    """Tell whether a session still counts: of this generation, or carried over by the passphrase change."""
-    if account.generation == generation:
-        return True
-    row = session.get(LoginSession, account.session_id)
-    return row is not None and row.credential_generation == generation

@@ -27,10 +27,14 @@ def check_token() -> None:
 
 from vault.web import (  # noqa: E402
     accounts,
+    deletion,
     display,
     documents,
     history,
+    notices,
     people,
+    recovery,
+    resets,
     selection,
     sessions,
     sharing,
@@ -39,11 +43,15 @@ from vault.web import (  # noqa: E402
 
 __all__ = [
     "accounts",
+    "deletion",
     "display",
     "documents",
     "history",
+    "notices",
     "pages",
     "people",
+    "recovery",
+    "resets",
     "selection",
     "sessions",
     "sharing",

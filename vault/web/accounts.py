@@ -7,7 +7,7 @@ from vault.errors import BadInput
 from vault.http.identity import current_account
 from vault.web import pages
 from vault.web.answers import beside_fields, done, page
-from vault.web.forms import InvitationForm, LoginForm, PassphraseForm, RegisterForm, SetupForm
+from vault.web.forms import InvitationForm, LoginForm, PassphraseForm, ProofForm, RegisterForm, SetupForm
 from vault.wiring import services
 
 
@@ -53,16 +53,25 @@ def invitation() -> ResponseReturnValue:
     return page("accounts/invitation.html", form, invited=invited)
 
 
-def account_page(form: PassphraseForm) -> ResponseReturnValue:
-    account = current_account()
-    sessions = services().sessions.list_sessions(account)
-    quota = services().settings.quota_bytes
-    return page("accounts/account.html", form, account=account, sessions=sessions, quota=quota)
+def account_page(form: PassphraseForm | None = None, proof: ProofForm | None = None) -> ResponseReturnValue:
+    """The page with all its forms; the one that was sent comes with what is wrong in it."""
+    account, vault = current_account(), services()
+    shown, asked = form or PassphraseForm(formdata=None), proof or ProofForm(formdata=None)
+    return page(
+        "accounts/account.html",
+        shown if proof is None else asked,
+        account=account,
+        change=shown,
+        proof=asked,
+        sessions=vault.sessions.list_sessions(account),
+        recovery_made_at=vault.recovery.made_at(account),
+        quota=vault.settings.quota_bytes,
+    )
 
 
 @pages.get("/account")
 def account() -> ResponseReturnValue:
-    return account_page(PassphraseForm())
+    return account_page()
 
 
 @pages.post("/account/passphrase")

@@ -63,6 +63,26 @@ class PassphraseForm(FlaskForm):
         return (self.passphrase.data or "") if self.choice.data == "own" else None
 
 
+class ProofForm(FlaskForm):
+    """The passphrase once more, as changes that matter ask for."""
+
+    proof = PasswordField("Your passphrase", [InputRequired("Type your passphrase.")])
+
+
+class RecoverForm(FlaskForm):
+    username = StringField("User name", [InputRequired("Type your user name.")])
+    code = StringField("Recovery code", [InputRequired("Type the code from your recovery kit.")])
+
+
+class ResetForm(FlaskForm):
+    code = StringField("Reset code", [InputRequired("Type the code that you were given.")])
+    agreed = HiddenField()
+
+
+class DeleteAccountForm(FlaskForm):
+    confirm = StringField("User name once more", [InputRequired("Type the user name once more.")])
+
+
 class SearchForm(FlaskForm):
     class Meta(FlaskForm.Meta):
         csrf = False
