@@ -81,6 +81,7 @@ TABLE: dict[str, Line] = {
     "GET /healthz": Line(everybody(200)),
     "GET /readyz": Line(everybody(200)),
     "GET /static/<path:filename>": Line(everybody(200)),
+    "GET /metrics": Line(everybody(404)),
     # Getting in
     "GET /login": Line(Expected(200, 200, 303, 303, 303, 303)),
     "POST /login": Line(everybody(400), form={"username": "", "passphrase": ""}),

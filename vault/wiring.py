@@ -28,11 +28,14 @@ from vault.services import audit, seals
 from vault.services.access import Gate
 from vault.services.accounts import Accounts
 from vault.services.check import Check
+from vault.services.check_results import CheckResults
 from vault.services.contacts import Contacts
 from vault.services.documents import Documents
 from vault.services.downloads import Downloads
 from vault.services.invitations import Invitations
 from vault.services.lists import Lists
+from vault.services.metered_store import MeteredStore
+from vault.services.metrics import Metrics
 from vault.services.quota import Limits
 from vault.services.resumable import Resumable
 from vault.services.sessions import Sessions
@@ -151,7 +154,15 @@ class Services:
 
     @cached_property
     def check(self) -> Check:
-        return Check(self.transactions, self._wiring.store)
+        return Check(self.transactions, self._wiring.store, self._wiring.master)
+
+    @cached_property
+    def check_results(self) -> CheckResults:
+        return CheckResults(self.transactions)
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        return Metrics(self.transactions)
 
 
 def wiring() -> Wiring:
@@ -183,14 +194,16 @@ def make_store(settings: Settings) -> BlobStore:
     if settings.storage == "minio":
         from vault.storage.minio import MinioStore  # seven megabytes that a folder does not need
 
-        return MinioStore(
-            settings.minio_endpoint,
-            settings.minio_access_key,
-            settings.minio_secret_key.get_secret_value(),
-            settings.minio_bucket,
-            secure=settings.minio_secure,
+        return MeteredStore(
+            MinioStore(
+                settings.minio_endpoint,
+                settings.minio_access_key,
+                settings.minio_secret_key.get_secret_value(),
+                settings.minio_bucket,
+                secure=settings.minio_secure,
+            )
         )
-    return FolderStore(settings.blob_folder)
+    return MeteredStore(FolderStore(settings.blob_folder))
 
 
 def make_master_keys(settings: Settings) -> MasterKeys:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from hmac import compare_digest
+from time import perf_counter
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
@@ -26,7 +27,7 @@ from vault.crypto.randomness import new_id, new_secret
 from vault.crypto.tokens import TokenClaims, issue_token, read_token
 from vault.errors import AccountDisabled, LoginRequired, NotFound, Unreadable, WrongLogin
 from vault.models import LoginSession, UnlockMethod, User, UserKey
-from vault.services import clock, passphrases, seals, throttle
+from vault.services import clock, counting, passphrases, seals, throttle
 from vault.services.accounts import parameters_of
 from vault.services.audit import Event
 from vault.services.contacts import verified_public
@@ -91,6 +92,7 @@ class Sessions:
         self._idle = idle
         self._length = length
 
+    @counting.logging_in()
     def log_in(
         self,
         username: str,
@@ -115,14 +117,16 @@ class Sessions:
                 session, self._master, name=None if known else name, address=address
             )
         )
-        lock = self._lock_of(folded)
+        lock, began = self._lock_of(folded), perf_counter()
         kek = passphrases.derive(passphrase, lock.parameters)
         account_key = self._open(lock, kek)
         if account_key is None or lock.user_id is None:
+            counting.not_unlocked("passphrase")
             self._transactions.record_alone(
                 Event("login", None, "user", lock.user_id, succeeded=False, detail="passphrase")
             )
             raise WrongLogin
+        counting.unlocked("passphrase", began)
         raised = None if lock.parameters.is_current() else self._raised(passphrase)
         return self._begin(lock, account_key, attempts, client, raised)
 
@@ -329,7 +333,7 @@ class Sessions:
         if found is None:
             raise LoginRequired
         row, user, key = [seals.believed(row) for row in found]
-        time = clock.now()
+        time, began = clock.now(), perf_counter()
         alive = row.expires_at > time and row.last_seen_at + self._idle > time and user.state == "active"
         if not alive or row.user_id != claims.user or row.credential_generation != user.credential_generation:
             raise LoginRequired
@@ -346,7 +350,9 @@ class Sessions:
                 generation=row.credential_generation,
             )
         except Unreadable as unreadable:
+            counting.not_unlocked("session")
             raise LoginRequired from unreadable
+        counting.unlocked("session", began)
         day = claims.issued_at.date()
         return self._unlocked(row, user, key, account_key, claims.secret, day), row.last_seen_at
 

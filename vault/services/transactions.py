@@ -23,7 +23,8 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from vault.errors import Busy, Conflict, Forbidden, NotFound, Unreadable
 from vault.failpoints import reach
-from vault.services import audit, seals
+from vault.metrics import DATABASE_ERRORS
+from vault.services import audit, counting, seals
 from vault.services.audit import Event
 
 T = TypeVar("T")
@@ -92,10 +93,12 @@ class Transactions:
                 return self._write_once(work)
             except (StaleDataError, IntegrityError) as lost:
                 if attempt == TRIES:
+                    DATABASE_ERRORS.add("conflict")
                     raise Conflict from lost
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in RETRIED_STATES or attempt == TRIES:
                     raise _busy(error) from error
+            DATABASE_ERRORS.add("retried")
             time.sleep(_jitter(attempt))
         raise Conflict
 
@@ -122,6 +125,8 @@ class Transactions:
             session.commit()
             reach(f"{act}.after_commit")
             audit.tell(self._events)
+            for event in self._events:
+                counting.happened(event.action, event.succeeded)
             return result
         finally:
             self._events = []
@@ -139,6 +144,7 @@ class Transactions:
         if unreadable.recorded:
             return
         unreadable.recorded = True
+        counting.unreadable(about[0] if about else unreadable.kind, unreadable.reason)
         kind, object_id = about or (unreadable.kind, unreadable.object_id)
         event = Event("integrity_failure", actor, kind, object_id, succeeded=False, detail=unreadable.reason)
         try:
@@ -164,6 +170,7 @@ def give_back(session: Session) -> None:
     try:
         session.close()
     except DBAPIError as error:
+        DATABASE_ERRORS.add("lost")
         log.warning("connection_lost", error=type(error.orig).__name__)
         session.invalidate()
 
@@ -172,6 +179,7 @@ def give_back(session: Session) -> None:
 def _having(turn: Lock) -> Iterator[None]:
     """Write one at a time in this process: SQLite has one writer, and whoever waits here wakes at once."""
     if not turn.acquire(timeout=TURN_SECONDS):
+        DATABASE_ERRORS.add("busy")
         raise Busy(5)
     try:
         yield
@@ -193,6 +201,7 @@ def _pool_translated() -> Iterator[None]:
     try:
         yield
     except PoolTimeout as error:
+        DATABASE_ERRORS.add("pool")
         raise Busy(5) from error
 
 
@@ -202,6 +211,7 @@ def _busy(error: DBAPIError) -> Exception:
         # Somebody wrote bytes into a text column; the message quotes them, so it is not told further.
         return Unreadable("database:text")
     if isinstance(error, OperationalError) or error.connection_invalidated:
+        DATABASE_ERRORS.add("busy")
         log.warning("database_busy", error=type(error.orig).__name__, text=str(error.orig)[:200])
         return Busy(5)
     return error
