@@ -40,6 +40,19 @@ HOPELESS = 20
 ABOUT_ROWS = frozenset({"I2", "I3", "I4", "I6", "I9"})
 """While something is wrong with the rows, nobody can tell which blobs are of use."""
 
+MEANINGS = {
+    "I1": "A part of a document is missing, or has another size.",
+    "I2": "A row is damaged, edited or put back: a seal or signature does not fit.",
+    "I3": "A document has lost its current version, its owner’s grant, or miscounts its readers.",
+    "I4": "A row was removed or put in, against the audit chain.",
+    "I5": "A blob is there that nothing names. It is kept; `check --repair` moves it to quarantine after 30 days.",
+    "I6": "The audit chain is broken.",
+    "I7": "The counters of an account do not equal the sums.",
+    "I8": "An upload has expired, and the sweep has not run.",
+    "I9": "A row is under a master key that this server does not have.",
+    "I10": "A blob has rotted: its digest does not fit, or it cannot be read.",
+}
+
 Told = Callable[[str, int, int], None]
 """Is told of progress: what is being looked at, how much of it is done, and how much there is."""
 
@@ -105,7 +118,7 @@ class _Seen:
         self.versions: dict[bytes, tuple[bytes, tuple[int, int, int], bytes, int, bytes]] = {}
         self.documents: dict[bytes, Any] = {}
         self.current: dict[bytes, bytes] = {}
-        self.grants: list[tuple[bytes, bytes, bytes, int, bytes, str, datetime | None]] = []
+        self.grants: dict[bytes, tuple[bytes, bytes, int, bytes, str, datetime | None]] = {}
         self.users: dict[bytes, tuple[str, int, int]] = {}
         self.methods: dict[bytes, set[str]] = {}
         self.uploads: dict[bytes, datetime] = {}
@@ -123,17 +136,9 @@ class _Seen:
         self.current[row.version_id] = row.id
 
     def shared_key_registry(self, row: Any) -> None:
-        self.grants.append(
-            (
-                row.id,
-                row.document_id,
-                row.version_id,
-                row.epoch,
-                row.reader_id,
-                row.permission,
-                row.expires_at,
-            )
-        )
+        self.grants[row.id] = (
+            row.document_id, row.version_id, row.epoch, row.reader_id, row.permission, row.expires_at,
+        )  # fmt: skip
 
     def user(self, row: Any) -> None:
         self.users[row.id] = (row.state, row.stored_bytes, row.documents)
@@ -160,6 +165,8 @@ class _Seen:
             return row_id
         if table in {"document_version", "part_list"}:
             return self.versions[row_id][0] if row_id in self.versions else self.current.get(row_id)
+        if table == "shared_key_registry" and row_id in self.grants:
+            return self.grants[row_id][0]
         return None
 
     def owners(self) -> dict[bytes, bytes]:
@@ -296,7 +303,7 @@ class Check:
     def _grants(self, seen: _Seen, report: Report) -> None:
         """I3: every document has its current version, and its owner's grant on it."""
         owners, readers = set(), Counter[bytes]()
-        for grant_id, document_id, version_id, epoch, reader_id, permission, _ in seen.grants:
+        for grant_id, (document_id, version_id, epoch, reader_id, permission, _) in seen.grants.items():
             if permission == OWNER:
                 owners.add((version_id, reader_id))
             else:
@@ -442,7 +449,7 @@ def _risks(seen: _Seen) -> Risks:
         user for user, (state, _, _) in seen.users.items() if state == "active" and user in seen.methods
     }
     readers = Counter[bytes]()
-    for _, _, version_id, _, reader_id, _, expires_at in seen.grants:
+    for _, version_id, _, reader_id, _, expires_at in seen.grants.values():
         if reader_id in living and (expires_at is None or expires_at > now):
             readers[version_id] += 1
     for document in seen.documents.values():

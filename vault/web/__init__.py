@@ -23,10 +23,11 @@ def check_token() -> None:
         check_csrf(request.form.get("csrf_token"))
 
 
-from vault.web import accounts, display, documents, people, selection, sessions, sharing, uploads  # noqa: E402
+from vault.web import accounts, check, display, documents, people, selection, sessions, sharing, uploads  # noqa: E402
 
 __all__ = [
     "accounts",
+    "check",
     "display",
     "documents",
     "pages",
