@@ -17,7 +17,7 @@ from vault.crypto.purposes import MASTER_FLASK
 from vault.crypto.randomness import new_secret
 from vault.errors import Misconfigured, SchemaTooNew
 from vault.extensions import csrf, db, login_manager
-from vault.http import headers, identity, problems, readonly, receiving, transfers
+from vault.http import headers, identity, metrics, problems, readonly, receiving, transfers
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -63,6 +63,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.before_request(_name_request)
     app.teardown_request(lambda error: structlog.contextvars.clear_contextvars())
     headers.register(app)
+    metrics.register(app)
     identity.register(app)
     readonly.register(app)
     problems.register(app)
@@ -77,7 +78,7 @@ def _register_faces(app: Flask) -> None:
     from vault.http.health import health
     from vault.web import pages
 
-    for blueprint in (pages, api, resumable, health):
+    for blueprint in (pages, api, resumable, health, metrics.metrics):
         app.register_blueprint(blueprint)
 
 

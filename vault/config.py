@@ -57,6 +57,7 @@ class Settings(BaseSettings):
     session_hours: int = Field(default=12, ge=1, le=24 * 7)
     anchor_file: Path | None = None
     metrics_token: SecretStr = SecretStr("")
+    metrics_address: str = ""
 
     @field_validator("master_key_fallbacks", mode="before")
     @classmethod
@@ -85,6 +86,21 @@ class Settings(BaseSettings):
             raise ValueError("must look like https://vault.example.org, with no path")
         return f"{parts.scheme}://{parts.netloc}"
 
+    @field_validator("metrics_token")
+    @classmethod
+    def _long_token(cls, value: SecretStr) -> SecretStr:
+        if 0 < len(value.get_secret_value()) < 16:
+            raise ValueError("must have at least 16 characters, like those of `openssl rand -hex 16`")
+        return value
+
+    @field_validator("metrics_address")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if value and not (host and port.isdecimal() and 0 < int(port) < 65536):
+            raise ValueError("must look like 127.0.0.1:9464 or [::1]:9464")
+        return value
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.storage == "minio" and not (
@@ -105,12 +121,19 @@ class Settings(BaseSettings):
         ]
         if len(named) > 1:
             raise ValueError(f"set only one of {' and '.join(named)}")
+        if self.metrics_port == self.port:
+            raise ValueError("DOCVAULT_METRICS_ADDRESS needs a port of its own, another than DOCVAULT_PORT")
         return self
 
     @property
     def secure(self) -> bool:
         """Tell whether browsers reach the vault by https."""
         return self.public_url.startswith("https://")
+
+    @property
+    def metrics_port(self) -> int | None:
+        """The port at which nothing but the metrics answers."""
+        return int(self.metrics_address.rpartition(":")[2]) if self.metrics_address else None
 
     @property
     def session_idle(self) -> timedelta:

@@ -9,7 +9,17 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, LargeBinary, String, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -319,6 +329,29 @@ class Lease(Sealed, Base):
     holder: Mapped[bytes] = mapped_column(Id)
     expires_at: Mapped[datetime] = mapped_column(Moment)
     swept_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class CheckResult(Sealed, Base):
+    """What the last check of its kind looked at and found, in figures; there is one row for each kind."""
+
+    __tablename__ = "check_result"
+
+    id: Mapped[bytes] = mapped_column(Id, primary_key=True)
+    began_at: Mapped[datetime] = mapped_column(Moment)
+    ended_at: Mapped[datetime] = mapped_column(Moment)
+    rows: Mapped[int] = mapped_column(BigInteger)
+    blobs: Mapped[int] = mapped_column(BigInteger)
+    read_bytes: Mapped[int] = mapped_column(BigInteger)
+    findings: Mapped[int] = mapped_column(BigInteger)
+
+
+class CheckReport(Sealed, Base):
+    """What it found, each by invariant and id, and what is at risk: JSON."""
+
+    __tablename__ = "check_report"
+
+    id: Mapped[bytes] = mapped_column(ForeignKey("check_result.id"), primary_key=True)
+    report: Mapped[str] = mapped_column(Text)
 
 
 class AuditEntry(Sealed, Base):

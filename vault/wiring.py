@@ -30,6 +30,7 @@ from vault.services.accounts import Accounts
 from vault.services.anchor import Alarm, Anchor
 from vault.services.chain import Chain
 from vault.services.check import Check
+from vault.services.check_results import CheckResults
 from vault.services.contacts import Contacts
 from vault.services.deletion import Deletion
 from vault.services.documents import Documents
@@ -39,6 +40,8 @@ from vault.services.history import History
 from vault.services.invitations import Invitations
 from vault.services.lists import Lists
 from vault.services.masterkey import MasterKeyRotation
+from vault.services.metered_store import MeteredStore
+from vault.services.metrics import Metrics
 from vault.services.notices import Notices
 from vault.services.quota import Limits
 from vault.services.recovery import Recovery
@@ -188,7 +191,15 @@ class Services:
 
     @cached_property
     def check(self) -> Check:
-        return Check(self.transactions, self._wiring.store)
+        return Check(self.transactions, self._wiring.store, self._wiring.master)
+
+    @cached_property
+    def check_results(self) -> CheckResults:
+        return CheckResults(self.transactions)
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        return Metrics(self.transactions)
 
     @cached_property
     def masterkey(self) -> MasterKeyRotation:
@@ -226,14 +237,16 @@ def make_store(settings: Settings) -> BlobStore:
     if settings.storage == "minio":
         from vault.storage.minio import MinioStore  # seven megabytes that a folder does not need
 
-        return MinioStore(
-            settings.minio_endpoint,
-            settings.minio_access_key,
-            settings.minio_secret_key.get_secret_value(),
-            settings.minio_bucket,
-            secure=settings.minio_secure,
+        return MeteredStore(
+            MinioStore(
+                settings.minio_endpoint,
+                settings.minio_access_key,
+                settings.minio_secret_key.get_secret_value(),
+                settings.minio_bucket,
+                secure=settings.minio_secure,
+            )
         )
-    return FolderStore(settings.blob_folder)
+    return MeteredStore(FolderStore(settings.blob_folder))
 
 
 def make_master_keys(settings: Settings) -> MasterKeys:

@@ -13,7 +13,7 @@ from vault.services.grants import waiting_wrap
 
 
 def live_through(vault: Vault) -> bytes:
-    """Upload, share, replace, delete, invite, break off, fail to log in; return Alice's document, which Bob reads."""
+    """Upload, share, replace, delete, invite, check, break off, fail to log in; return Alice's document for Bob."""
     document = vault.upload("alice", CANARY, name="letter.txt", share=("bob", "charlie"))
     vault.upload("charlie", b"safe", share=("bob",))
     doomed = vault.upload("alice", b"doomed")
@@ -25,6 +25,7 @@ def live_through(vault: Vault) -> bytes:
         bundle.documents.delete(alice, [doomed])
         bundle.invitations.invite(vault.dora.account, "zoe")
         bundle.sweep.take_lease(new_id())
+        bundle.check_results.keep(bundle.check.run(deep=True))
         with contextlib.suppress(BrokenOff):
             bundle.uploads.receive(alice, reader(b"half"), length=8)
         with contextlib.suppress(WrongLogin):

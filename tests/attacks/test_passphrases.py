@@ -665,7 +665,7 @@ def test_p9_a_secret_in_the_settings_is_not_shown(tmp_path: Path) -> None:
         "master_key": GOOD,
         "master_key_fallbacks": "6b" * 32,
         "minio_secret_key": "kept-quiet",
-        "metrics_token": "hush",
+        "metrics_token": "hush-hush-hush-hush",
     }
     settings = settings_for(tmp_path, **given)
     for text in (repr(settings), str(settings), settings.model_dump_json()):

@@ -214,7 +214,7 @@ def test_a_wrong_setting_shows_no_secret() -> None:
 
 def test_settings_show_no_secret() -> None:
     settings = load_settings(
-        _env_file=None, master_key=GOOD, minio_secret_key="canary-secret", metrics_token="canary-token",
+        _env_file=None, master_key=GOOD, minio_secret_key="canary-secret", metrics_token="canary-token-1234",
         database_url="postgresql://user:canary-password@host/db", master_key_fallbacks=GOOD[::-1],
     )  # fmt: skip
     for shown in (repr(settings), str(settings), settings.model_dump_json()):

@@ -15,6 +15,7 @@ csrf.exempt(api)
 
 from vault.api import (  # noqa: E402
     accounts,
+    check,
     documents,
     history,
     people,
@@ -27,6 +28,7 @@ from vault.api import (  # noqa: E402
 __all__ = [
     "accounts",
     "api",
+    "check",
     "documents",
     "history",
     "people",

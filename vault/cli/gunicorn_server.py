@@ -154,8 +154,9 @@ class Server(BaseApplication):
     def load_config(self) -> None:
         settings = self.settings
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        bind = [f"{host}:{settings.port}", *filter(None, [settings.metrics_address])]
         options: dict[str, Any] = {
-            "bind": f"{host}:{settings.port}",
+            "bind": bind,
             "workers": settings.workers,
             "threads": settings.threads,
             "worker_class": Worker,

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -387,36 +387,114 @@ def verify(json_: bool) -> None:
     """Verify every row's seal, what is under a master key in it, and the audit chain; exit code 2 when one fails."""
     with opened() as vault, console.status("Looking at every row"):
         report = vault.masterkey.verify()
-    _tell(report, json_)
+    _end_with(report, json_)
 
 
 @click.command()
+@click.option("--deep", is_flag=True, help="Read every blob and verify every signature; the result is kept.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Move blobs that nothing has named for 30 days to quarantine, and nothing else.",
+)
 @as_json
-def check(json_: bool) -> None:
-    """Prove that every row is as it should be and every blob there, by its size; exit code 2 when something is not."""
-    with opened(looking=True) as vault, console.status("Looking at every row and the size of every blob"):
-        report = vault.check.run()
-    _tell(report, json_)
+def check(deep: bool, repair: bool, json_: bool) -> None:
+    """Prove that every row is as it should be and every blob there; exit code 2 when something is not.
+
+    It needs no passphrase. Without --deep the size of each blob is compared, and some are read, drawn by lot.
+    """
+    with opened(looking=True) as vault:
+        with _progress(json_) as told:
+            report = vault.check.run(deep=deep, told=told)
+        moved, refused = [], ""
+        try:
+            moved = vault.check.repair(report) if repair else []
+        except AuditBroken as broken:
+            refused = str(broken)
+        if deep:
+            refused += _kept(vault, report)
+    _end_with(report, json_, moved, refused)
 
 
-def _tell(report: Report, json_: bool) -> NoReturn:
+def _end_with(report: Report, json_: bool, moved: Sequence[str] = (), refused: str = "") -> NoReturn:
     if json_:
-        echo_json(
-            {
-                "whole": report.whole,
-                "counted": report.counted,
-                "findings": [asdict(f) for f in report.findings],
-            }
-        )
+        echo_json(_shown(report) | {"quarantined": list(moved), "refused": refused or None})
     else:
-        for finding in report.findings:
-            click.echo(f"{finding.invariant}  {finding.text}")
-        counted = ", ".join(f"{count} {name}" for name, count in sorted(report.counted.items()) if count)
-        click.echo(f"Looked at {counted}.")
-        wrong = len(report.findings)
-        found = "1 thing is" if wrong == 1 else f"{wrong} things are"
-        click.echo(f"{found} not as it should be." if wrong else "Everything is whole.")
-    sys.exit(0 if report.whole else 2)
+        _tell(report, moved, refused)
+    sys.exit(0 if report.whole and not refused else 2)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Draw a bar on a terminal: rows first, then bytes."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    screen = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %")
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=screen,
+        transient=True,
+        disable=quiet or not screen.is_terminal,
+    ) as progress:
+        bars = {
+            "rows": progress.add_task("Rows", total=None),
+            "bytes": progress.add_task("Blobs", total=None),
+        }
+        yield lambda what, done, total: progress.update(bars[what], completed=done, total=total)
+
+
+def _kept(vault: Services, report: Report) -> str:
+    """Keep the result for the pages and the metrics; say why not, where the vault is too damaged for that."""
+    try:
+        vault.check_results.keep(report)
+    except VaultError as error:
+        return f"The result could not be kept: {error}"
+    return ""
+
+
+def _shown(report: Report) -> dict[str, Any]:
+    risks = report.risks
+    return {
+        "whole": report.whole,
+        "deep": report.deep,
+        "counted": report.counted,
+        "findings": [finding.shown() for finding in report.findings],
+        "one_reader": [document.hex() for document in risks.one_reader],
+        "no_reader": [document.hex() for document in risks.no_reader],
+        "no_recovery": [user.hex() for user in risks.no_recovery],
+        "blobs_read": report.blobs_read,
+        "bytes_read": report.read_bytes,
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def _tell(report: Report, moved: Sequence[str], refused: str) -> None:
+    for finding in report.findings:
+        click.echo(f"{finding.invariant}  {finding.text}")
+    counted = ", ".join(f"{count} {name}" for name, count in sorted(report.counted.items()) if count)
+    click.echo(f"Looked at {counted}.")
+    per_gib = report.seconds * 2**30 / report.read_bytes if report.read_bytes else 0
+    click.echo(
+        f"Read {report.blobs_read} blobs, {report.read_bytes:,} bytes, in {report.seconds:.1f} s"
+        + (f" ({per_gib:.1f} s per GiB)." if report.read_bytes >= 2**20 else ".")
+    )
+    risks = report.risks
+    for count, text in (
+        (len(risks.one_reader), "documents can be read by one active account alone"),
+        (len(risks.no_reader), "documents can be read by no active account"),
+        (len(risks.no_recovery), "active accounts have no way in but their passphrase"),
+    ):
+        if count:
+            click.echo(f"At risk: {count} {text}.")
+    if moved:
+        click.echo(f"Moved {len(moved)} blobs to quarantine.")
+    if refused:
+        click.echo(refused)
+    wrong = len(report.findings)
+    found = "1 thing is" if wrong == 1 else f"{wrong} things are"
+    click.echo(f"{found} not as it should be." if wrong else "Everything is whole.")
 
 
 @click.command()

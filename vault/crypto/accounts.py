@@ -81,6 +81,24 @@ def open_account_key(
     return _key_of(unseal(kek, inner, _unlock_context(UNLOCK_INNER, user, method, kind, parameters)))
 
 
+def check_outer_seal(
+    master: MasterKeys,
+    key_id: bytes,
+    sealed: bytes,
+    *,
+    user: bytes,
+    method: bytes,
+    kind: str,
+    parameters: KdfParameters | None,
+) -> None:
+    """Raise Unreadable unless the outer seal opens, which needs no passphrase and gives nothing away."""
+    unseal(
+        master.derive(MASTER_ACCOUNTS, key_id),
+        sealed,
+        _unlock_context(UNLOCK_OUTER, user, method, kind, parameters),
+    )
+
+
 def reseal_account_key(
     master: MasterKeys,
     key_id: bytes,

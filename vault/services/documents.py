@@ -25,7 +25,7 @@ from vault.models import (
     User,
     Work,
 )
-from vault.services import clock, names
+from vault.services import clock, counting, names
 from vault.services.access import Gate, Held, Need, OpenVersion, entry_of, put_entry
 from vault.services.audit import Event
 from vault.services.contacts import Contacts
@@ -98,7 +98,10 @@ class Documents:
 
     def view(self, account: UnlockedAccount, document_id: bytes) -> DocumentView:
         """Show one document to its owner or a reader: what it is, who may read it, and whose key counts."""
-        with self._transactions.reading(account.user_id, ("document", document_id)) as session:
+        with (
+            counting.opening(),
+            self._transactions.reading(account.user_id, ("document", document_id)) as session,
+        ):
             held = self._gate.find(session, account, document_id, Need.READ)
             opened = self._gate.open(session, account, held)
             view = self._view(session, account, held, opened)

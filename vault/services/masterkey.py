@@ -149,15 +149,8 @@ class MasterKeyRotation:
 
     def verify(self) -> Report:
         """Read every row: its seal, what else is under a master key in it, the audit chain. Nothing is changed."""
-        report = Report()
-        rows = self._check.rows(report)
-        for model in (UnlockMethod, UserKey):
-            for row in rows[model]:
-                try:
-                    _moved(model, row, self._master)
-                except (Unreadable, KeyUnavailable):
-                    report.add("I2", f"{model.__tablename__} {row.id.hex()}: what it seals does not open")
-        report.counted = {model.__tablename__: len(found) for model, found in rows.items()}
+        report = Report(deep=True)
+        self._check.rows(report)
         return report
 
     # Rotate

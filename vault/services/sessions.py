@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from hmac import compare_digest
+from time import perf_counter
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
@@ -33,7 +34,7 @@ from vault.errors import (
     WrongLogin,
 )
 from vault.models import LoginSession, UnlockMethod, User, UserKey
-from vault.services import clock, passphrases, promotion, seals, throttle
+from vault.services import clock, counting, passphrases, promotion, seals, throttle
 from vault.services.accounts import lock_with, parameters_of
 from vault.services.audit import Event
 from vault.services.contacts import verified_public
@@ -99,6 +100,7 @@ class Sessions:
         self._idle = idle
         self._length = length
 
+    @counting.logging_in()
     def log_in(
         self,
         username: str,
@@ -124,14 +126,16 @@ class Sessions:
             ),
             always=True,
         )
-        lock = self._lock_of(folded)
+        lock, began = self._lock_of(folded), perf_counter()
         kek = passphrases.derive(passphrase, lock.parameters)
         account_key = self._open(lock, kek)
         if account_key is None or lock.user_id is None:
+            counting.not_unlocked("passphrase")
             self._transactions.record_alone(
                 Event("login", None, "user", lock.user_id, succeeded=False, detail="passphrase")
             )
             raise WrongLogin
+        counting.unlocked("passphrase", began)
         raised = None if lock.parameters.is_current() else self._raised(passphrase)
         return self._begin(lock, account_key, attempts, client, raised)
 
@@ -342,7 +346,7 @@ class Sessions:
         if found is None:
             raise LoginRequired
         row, user, key = [seals.believed(row) for row in found]
-        time = clock.now()
+        time, began = clock.now(), perf_counter()
         alive = row.expires_at > time and row.last_seen_at + self._idle > time and user.state == "active"
         if not alive or row.user_id != claims.user or row.credential_generation != user.credential_generation:
             raise LoginRequired
@@ -359,7 +363,9 @@ class Sessions:
                 generation=row.credential_generation,
             )
         except Unreadable as unreadable:
+            counting.not_unlocked("session")
             raise LoginRequired from unreadable
+        counting.unlocked("session", began)
         day = claims.issued_at.date()
         return self._unlocked(row, user, key, account_key, claims.secret, day), row.last_seen_at
 

@@ -23,7 +23,8 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from vault.errors import Busy, Conflict, Forbidden, NotFound, ReadOnly, Unreadable
 from vault.failpoints import reach
-from vault.services import audit, promotion, seals
+from vault.metrics import DATABASE_ERRORS
+from vault.services import audit, counting, promotion, seals
 from vault.services.audit import Event
 from vault.services.halt import Halt, refusal
 
@@ -115,6 +116,7 @@ class Transactions:
                 return self._write_once(work)
             except (StaleDataError, IntegrityError) as lost:
                 if attempt == TRIES:
+                    DATABASE_ERRORS.add("conflict")
                     raise Conflict from lost
             except DBAPIError as error:
                 why = refusal(error)
@@ -122,6 +124,7 @@ class Transactions:
                     raise self.halt.refused_by_database(why) from error
                 if getattr(error.orig, "sqlstate", None) not in RETRIED_STATES or attempt == TRIES:
                     raise _busy(error) from error
+            DATABASE_ERRORS.add("retried")
             time.sleep(_jitter(attempt))
         raise Conflict
 
@@ -156,6 +159,8 @@ class Transactions:
             audit.tell(self._events)
             if self._events:
                 self.halt.committed(ended)
+            for event in self._events:
+                counting.happened(event.action, event.succeeded)
             return result
         finally:
             self._events = []
@@ -173,6 +178,7 @@ class Transactions:
         if unreadable.recorded:
             return
         unreadable.recorded = True
+        counting.unreadable(about[0] if about else unreadable.kind, unreadable.reason)
         kind, object_id = about or (unreadable.kind, unreadable.object_id)
         event = Event("integrity_failure", actor, kind, object_id, succeeded=False, detail=unreadable.reason)
         try:
@@ -201,6 +207,7 @@ def give_back(session: Session) -> None:
     try:
         session.close()
     except DBAPIError as error:
+        DATABASE_ERRORS.add("lost")
         log.warning("connection_lost", error=type(error.orig).__name__)
         session.invalidate()
 
@@ -209,6 +216,7 @@ def give_back(session: Session) -> None:
 def _having(turn: Lock) -> Iterator[None]:
     """Write one at a time in this process: SQLite has one writer, and whoever waits here wakes at once."""
     if not turn.acquire(timeout=TURN_SECONDS):
+        DATABASE_ERRORS.add("busy")
         raise Busy(5)
     try:
         yield
@@ -230,6 +238,7 @@ def _pool_translated() -> Iterator[None]:
     try:
         yield
     except PoolTimeout as error:
+        DATABASE_ERRORS.add("pool")
         raise Busy(5) from error
 
 
@@ -239,6 +248,7 @@ def _busy(error: DBAPIError) -> Exception:
         # Somebody wrote bytes into a text column; the message quotes them, so it is not told further.
         return Unreadable("database:text")
     if isinstance(error, OperationalError) or error.connection_invalidated:
+        DATABASE_ERRORS.add("busy")
         log.warning("database_busy", error=type(error.orig).__name__, text=str(error.orig)[:200])
         return Busy(5)
     return error

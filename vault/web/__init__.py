@@ -27,6 +27,7 @@ def check_token() -> None:
 
 from vault.web import (  # noqa: E402
     accounts,
+    check,
     deletion,
     display,
     documents,
@@ -43,6 +44,7 @@ from vault.web import (  # noqa: E402
 
 __all__ = [
     "accounts",
+    "check",
     "deletion",
     "display",
     "documents",
