@@ -222,12 +222,13 @@ def _refuse_partial(state: ORMExecuteState) -> None:
 
 
 def install(session_class: Any) -> None:
-    """Hang the duties on every session of this class; each session needs ``info["master_keys"]``."""
+    """Hang the duties on every session of this class, once; each session needs ``info["master_keys"]``."""
     if not event.contains(Base, "load", _load):
         event.listen(Base, "load", _load, propagate=True)
         event.listen(Base, "refresh", _refresh, propagate=True)
-    event.listen(session_class, "before_flush", _before_flush)
-    event.listen(session_class, "do_orm_execute", _refuse_partial)
+    if not event.contains(session_class, "before_flush", _before_flush):
+        event.listen(session_class, "before_flush", _before_flush)
+        event.listen(session_class, "do_orm_execute", _refuse_partial)
 
 
 def verified_rows(
