@@ -53,7 +53,9 @@ def covered(table: str) -> list[str]:
 def unique_columns(table: str) -> set[str]:
     """Columns of which two rows cannot have the same value, alone or together with others."""
     sql_table: Any = models()[table].__table__  # type: ignore[attr-defined]
-    bound = [constraint.columns for constraint in sql_table.constraints if isinstance(constraint, UniqueConstraint)]
+    bound = [
+        constraint.columns for constraint in sql_table.constraints if isinstance(constraint, UniqueConstraint)
+    ]
     bound += [index.columns for index in sql_table.indexes if index.unique]
     return {column.key for columns in bound for column in columns} | {"id"}
 
@@ -138,7 +140,9 @@ class Inside:
             schema=seals.SCHEMA,
             row_id=row_id,
             row_version=row["row_version"],
-            columns=[(name, row_value(table, name, row[name])) for name in seals.sealed_columns(models()[table])],
+            columns=[
+                (name, row_value(table, name, row[name])) for name in seals.sealed_columns(models()[table])
+            ],
         )
         self.sql(f'UPDATE "{table}" SET seal = ? WHERE id = ?', seal, row_id)
 

@@ -48,7 +48,7 @@ def _numbers(keys: PrivateKeys) -> rsa.RSAPublicNumbers:
     return keys._sign.public_key().public_numbers()
 
 
-def _odd_keys(good: PrivateKeys) -> dict[str, bytes]:
+def odd_keys(good: PrivateKeys) -> dict[str, bytes]:
     n = _numbers(good).n
     spki = PublicFormat.SubjectPublicKeyInfo
     der = good.public.sign_der
@@ -89,7 +89,7 @@ def _odd_keys(good: PrivateKeys) -> dict[str, bytes]:
 def test_k5_odd_public_keys(alice: Person) -> None:
     """Only 2048 to 4096 bits with e = 65537, in the one encoding; whichever place they stand in."""
     good = alice.keys.public
-    for name, der in _odd_keys(alice.keys).items():
+    for name, der in odd_keys(alice.keys).items():
         for pair in ((der, good.sign_der), (good.wrap_der, der)):
             with pytest.raises(Unreadable):
                 PublicKeys(*pair)

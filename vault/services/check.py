@@ -191,7 +191,8 @@ def _models() -> list[type[Base]]:
 
 
 def _verified(session: Session, model: type[Base], report: Report) -> Iterator[Any]:
-    """I2: every sealed row verifies."""
+    """I2: every sealed row verifies, and is there once."""
+    seen: set[bytes] = set()
     for (row,) in seals.verified_rows(session, select(*seals.columns(model)), model):
         if isinstance(row, Unreadable):
             name = row.object_id.hex() if row.object_id else "?"
@@ -200,4 +201,7 @@ def _verified(session: Session, model: type[Base], report: Report) -> Iterator[A
         elif isinstance(row, KeyUnavailable):
             report.add("I9", f"{model.__tablename__}: a row is sealed under a master key that is not here")
         else:
+            if row.id in seen:
+                report.add("I2", f"{model.__tablename__} {row.id.hex()}: is there twice")
+            seen.add(row.id)
             yield row

@@ -294,8 +294,12 @@ def verified_row(
     """Run a statement that finds one row of each model at most; ``None`` when it finds nothing.
 
     See ``verified_rows``. A statement made once, with its values as ``parameters``, costs a fifth of an entity's.
+    Two results are ``Unreadable``: the database has lost its unique keys, and an older row stands beside the row
+    (attack M10).
     """
     found = list(verified_rows(session, statement, *models, parameters=parameters))
+    if len(found) > 1:
+        raise Unreadable(f"twice:{_table(models[0]).name}", _table(models[0]).name)
     return found[0] if found else None
 
 
