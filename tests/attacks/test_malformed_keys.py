@@ -32,7 +32,7 @@ def without_id(got: Answer, response: Any) -> tuple[int, bytes]:
 def test_k4_any_byte_of_a_locked_private_key_gives_one_answer_before_anything_is_parsed(
     vault: Vault, column: str
 ) -> None:
-    """The row's seal fits: what refuses is the seal around the key. A parser that answered would leak the key's bits."""
+    """The row's seal fits: what refuses is the seal around the key. A parser that answered would leak its bits."""
     document, other = vault.upload("alice", CANARY, share=("bob",)), vault.upload("charlie", b"safe")
     attacker = Attacker(vault)
     row = attacker.row("user_key", user_id=vault.bob.account.user_id)
