@@ -45,6 +45,7 @@ def addresses(vault: Vault, document: bytes, version: bytes) -> Iterator[tuple[s
 # A1
 
 
+@pytest.mark.requirement(35)
 def test_a1_a_route_without_a_line_in_the_table_of_roles_fails_the_build(vault: Vault) -> None:
     routed = {
         f"{method} {rule.rule}"
@@ -55,6 +56,7 @@ def test_a1_a_route_without_a_line_in_the_table_of_roles_fails_the_build(vault: 
 
 
 @pytest.mark.parametrize("who", ["charlie", "dora", "erased"])
+@pytest.mark.requirement(36)
 def test_a1_no_verb_at_any_address_of_a_document_is_for_a_stranger(vault: Vault, who: str) -> None:
     """Partial updates, deletions of shares, versions, restores, moves: whatever body comes along."""
     document = vault.upload("alice", CANARY, share=("bob", "charlie"))
@@ -199,6 +201,7 @@ def together(*acts: Callable[[], Any]) -> list[Any]:
     return answers
 
 
+@pytest.mark.requirement(60)
 def test_a5_an_invitation_is_accepted_once(vault: Vault) -> None:
     code = vault.api("dora").post("/invitations", json={"username": "zoe"}).json["code"]
 
@@ -212,6 +215,7 @@ def test_a5_an_invitation_is_accepted_once(vault: Vault) -> None:
 
 
 @pytest.mark.parametrize("rounds", [8, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.requirement(60)
 def test_a5_share_and_revoke_at_once_end_as_one_after_the_other(vault: Vault, rounds: int) -> None:
     document = vault.upload("alice", CANARY, share=("bob",))
     path = f"/documents/{document.hex()}"

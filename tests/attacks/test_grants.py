@@ -101,6 +101,7 @@ def test_w5_a_raised_right_is_refused_to_read_and_to_share_on(
     assert vault.read("alice", document) == CANARY
 
 
+@pytest.mark.requirement(37)
 def test_w5_nobody_gives_more_than_he_holds(vault: Vault) -> None:
     """A reader gives nothing on, whatever he sends along; and there is no right but reading to be given."""
     document = vault.upload("alice", CANARY, share=("bob",))

@@ -44,6 +44,7 @@ def guess(worker: Vault, username: str, passphrase: str, address: str) -> int:
     return int(answer.status_code)
 
 
+@pytest.mark.requirement(22)
 def test_p3_of_a_hundred_guesses_at_four_workers_ten_are_tried(workers: list[Vault], runs: list[str]) -> None:
     """Each from an address of its own, so that only the name counts; nothing is counted in a process."""
 
@@ -74,6 +75,7 @@ def test_p3_guesses_that_come_at_once_are_counted_before_they_are_tried(
     assert set(statuses) <= {401, 429, 503}
 
 
+@pytest.mark.requirement(22)
 def test_p3_one_passphrase_tried_on_many_names_is_counted_by_address(
     workers: list[Vault], runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

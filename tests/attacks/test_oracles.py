@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.attacks.attacker import CANARY, Attacker, assert_refused, write_blob
 from tests.cast import Vault
 from vault.crypto.parts import CHUNK, HEADER, TRAILER, blob_size
@@ -34,6 +36,7 @@ def corruptions(path: Path, other: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.requirement(15)
 def test_c8_eight_kinds_of_damage_have_one_answer(vault: Vault) -> None:
     document = vault.upload("alice", (CANARY * 300)[:SIZE], share=("bob",))
     other = vault.upload("alice", bytes(SIZE), share=("bob",))

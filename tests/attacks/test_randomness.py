@@ -10,6 +10,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.attacks.attacker import CANARY, Attacker, models
 from tests.attacks.history import live_through
 from tests.cast import Vault
@@ -25,6 +27,7 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 # C6
 
 
+@pytest.mark.requirement(9)
 def test_c6_no_key_and_nonce_meet_twice_through_retries_and_a_whole_life(
     vault: Vault, every_message: MessageRecorder
 ) -> None:
@@ -93,6 +96,7 @@ def test_c7_the_lint_refuses_the_module_random(tmp_path: Path) -> None:
             assert "random" not in names and getattr(node, "module", None) != "random", path.name
 
 
+@pytest.mark.requirement(7)
 def test_c7_ten_thousand_salts_are_all_different() -> None:
     key, segment = new_secret(), new_id()
     salts = {bytes(seal_part(key, b"", segment=segment, offset=0)[:SALT]) for _ in range(10_000)}
@@ -104,6 +108,7 @@ def test_c7_ten_thousand_salts_are_all_different() -> None:
 # C10
 
 
+@pytest.mark.requirement(8)
 def test_c10_one_file_of_two_users_and_twice_of_one_has_nothing_in_common(vault: Vault) -> None:
     """Whoever has a file cannot find out from blobs and rows who else has it."""
     documents = [vault.upload(who, CANARY * 400, name="same.txt") for who in ("alice", "charlie", "alice")]

@@ -69,6 +69,7 @@ def workers(server: VaultServer) -> list[int]:
     return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 
+@pytest.mark.requirement(34)
 def test_m7_nothing_that_was_told_lies_in_a_file_or_an_environment(
     lived: tuple[VaultServer, dict[str, bytes]],
 ) -> None:

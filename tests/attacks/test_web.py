@@ -62,6 +62,7 @@ def stored(
 
 
 @pytest.mark.parametrize("name", FILES)
+@pytest.mark.requirement(45)
 def test_x1_whatever_a_file_says_it_is_it_is_sent_as_bytes_to_keep(house: Vault, name: str) -> None:
     kind, content = FILES[name]
     sent = stored(house, name, content, kind.partition("\r")[0] or "application/octet-stream")
@@ -112,6 +113,7 @@ def test_x2_the_policy_means_what_it_says(house: Vault, path: str) -> None:
 
 
 @pytest.mark.parametrize("name", KEPT_NAMES[::3])
+@pytest.mark.requirement(44)
 def test_x3_a_hostile_name_is_data_wherever_it_comes(house: Vault, name: str) -> None:
     sent = stored(house, name, b"x")
     if "/" in name or "\\" in name:
@@ -157,6 +159,7 @@ def logged(house: Vault) -> Iterator[io.StringIO]:
     handler.setStream(before)
 
 
+@pytest.mark.requirement(58)
 def test_x4_nobody_writes_a_line_of_the_log_or_a_row_of_the_audit(house: Vault, logged: io.StringIO) -> None:
     forged = '\n{"event": "fake", "actor": "alice"}\r\n=cmd|\'/c calc\'!A1'
     before = len(house.audit())
@@ -303,6 +306,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.requirement(49)
 def test_x8_nothing_is_looked_into(house: Vault, name: str) -> None:
     began, content = time.perf_counter(), BOMBS[name]
     tracemalloc.start()
@@ -318,6 +322,7 @@ def test_x8_nothing_is_looked_into(house: Vault, name: str) -> None:
     assert peak < 40_000_000 and time.perf_counter() - began < 5
 
 
+@pytest.mark.requirement(50)
 def test_x8_there_is_nothing_that_could_look() -> None:
     parsers = {
         "PIL",
@@ -341,6 +346,7 @@ def test_x8_there_is_nothing_that_could_look() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "identity", "x-gzip, gzip"])
+@pytest.mark.requirement(49)
 def test_x9_an_encoded_body_is_kept_as_it_came_or_refused(house: Vault, encoding: str) -> None:
     bomb = BOMBS["zeros.gz"]
     tracemalloc.start()

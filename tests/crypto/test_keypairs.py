@@ -151,6 +151,7 @@ def test_k4_inconsistent_private_numbers_are_not_admitted(alice: Person) -> None
 
 
 @pytest.mark.parametrize("bits", [1024, 2047, 2049, 4104, 16_384])
+@pytest.mark.requirement(1)
 def test_k5_no_such_keys_are_made(bits: int) -> None:
     with pytest.raises(ValueError):
         generate_keys(bits)
@@ -181,6 +182,7 @@ def test_k3_a_private_key_that_does_not_fit_the_public_one(alice: Person, mallor
             load_private(wrap, sign, mine.public)
 
 
+@pytest.mark.requirement(1)
 def test_larger_keys_work() -> None:
     keys = generate_keys(3072)
     assert keys.unwrap(b"label", keys.public.wrap(b"label", bytes(32))) == bytes(32)
