@@ -10,6 +10,7 @@ row has a test or a reason here.
 from __future__ import annotations
 
 import ast
+import logging
 import re
 import sys
 import tempfile
@@ -215,7 +216,7 @@ NAMED = re.compile(r"(?:checklist_)?(?:([kwcmpaxf]\d{1,2})|(\d{1,2}))_")
 
 
 @dataclass(frozen=True)
-class Test:
+class Proof:
     """A test function and the ids that it bears."""
 
     file: str
@@ -223,7 +224,7 @@ class Test:
     ids: frozenset[str]
 
 
-def tests(folder: Path = PROJECT / "tests") -> Iterator[Test]:
+def find_tests(folder: Path = PROJECT / "tests") -> Iterator[Proof]:
     """Read every test below a folder that bears an id, without running or importing it."""
     for path in sorted(folder.rglob("test_*.py")):
         tree = ast.parse(path.read_text("utf-8"))
@@ -239,7 +240,7 @@ def tests(folder: Path = PROJECT / "tests") -> Iterator[Test]:
                 for decorator in node.decorator_list:
                     ids |= frozenset(_marked(decorator))
                 if ids:
-                    yield Test(path.relative_to(folder.parent).as_posix(), node.name, ids)
+                    yield Proof(path.relative_to(folder.parent).as_posix(), node.name, ids)
 
 
 def named(name: str) -> Iterator[str]:
@@ -256,15 +257,15 @@ def _marked(expression: ast.expr) -> Iterator[str]:
             yield from (str(ast.literal_eval(number)) for number in node.args)
 
 
-def by_id(found: list[Test]) -> dict[str, list[Test]]:
-    rows: dict[str, list[Test]] = defaultdict(list)
+def by_id(found: list[Proof]) -> dict[str, list[Proof]]:
+    rows: dict[str, list[Proof]] = defaultdict(list)
     for test in found:
         for each in test.ids:
             rows[each].append(test)
     return dict(rows)
 
 
-def render(found: list[Test], detections: Mapping[str, int]) -> str:
+def render(found: list[Proof], detections: Mapping[str, int]) -> str:
     """The whole page."""
     rows = by_id(found)
     kinds = {
@@ -307,7 +308,7 @@ def render(found: list[Test], detections: Mapping[str, int]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(title: str, wanted: Mapping[str, str], rows: Mapping[str, list[Test]]) -> list[str]:
+def _section(title: str, wanted: Mapping[str, str], rows: Mapping[str, list[Proof]]) -> list[str]:
     lines = ["", f"## {title}", ""]
     for each, what in wanted.items():
         lines.append(f"**{each}** {what}")
@@ -327,6 +328,7 @@ def count_detections() -> dict[str, int]:
     from tests.attacks.history import live_through
     from tests.cast import register_cast
 
+    logging.disable()
     with tempfile.TemporaryDirectory() as folder:
         vault = register_cast(Path(folder))
         live_through(vault)
@@ -337,5 +339,5 @@ def count_detections() -> dict[str, int]:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(PROJECT))
-    PAGE.write_text(render(list(tests()), count_detections()), encoding="utf-8")
+    PAGE.write_text(render(list(find_tests()), count_detections()), encoding="utf-8")
     print(PAGE.relative_to(PROJECT))
