@@ -1,7 +1,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-peers bench-s3 vectors
+.PHONY: help run test check bench bench-peers bench-s3 security-tests vectors
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ bench-peers: ## the same files to nginx and to rclone's crypt as well, by turns
 
 bench-s3: ## the vault over SeaweedFS and MinIO beside the minio client alone
 	.venv/bin/python -m bench.s3
+
+security-tests: ## write docs/security-tests.md anew: every attack, fault and requirement with its tests
+	.venv/bin/python -m tools.security_tests
 
 vectors: ## make the test vectors anew from their fixed inputs; there must be no diff
 	.venv/bin/python tools/make_vectors.py

@@ -187,6 +187,7 @@ def routes(vault: Vault) -> dict[str, str]:
     }
 
 
+@pytest.mark.requirement(35)
 def test_every_route_has_a_line_in_the_table(vault: Vault) -> None:
     assert sorted(routes(vault)) == sorted(TABLE)
 
@@ -206,11 +207,13 @@ def walk(stage: Stage, key: str, line: Line) -> None:
 
 
 @pytest.mark.parametrize("key", [key for key in TABLE if key not in UNSAFE])
+@pytest.mark.requirement(36)
 def test_a_page_or_answer_is_for_whom_the_table_says(quiet: Stage, key: str) -> None:
     walk(quiet, key, TABLE[key])
 
 
 @pytest.mark.parametrize("key", UNSAFE)
+@pytest.mark.requirement(36)
 def test_a_change_is_for_whom_the_table_says(stage: Stage, key: str) -> None:
     walk(stage, key, TABLE[key])
 
@@ -248,6 +251,7 @@ def test_head_answers_like_get(quiet: Stage) -> None:
         answer.close()
 
 
+@pytest.mark.requirement(53)
 def test_other_methods_are_refused_on_every_route(quiet: Stage) -> None:
     """Checklist 53: what is not used is 405, TRACE among it."""
     known = routes(quiet.vault)
@@ -263,6 +267,7 @@ def test_other_methods_are_refused_on_every_route(quiet: Stage) -> None:
 
 
 @pytest.mark.parametrize("key", UNSAFE)
+@pytest.mark.requirement(52)
 def test_a_change_without_a_csrf_token_is_refused(quiet: Stage, key: str) -> None:
     line, before = TABLE[key], quiet.state()
     answer = quiet.send_with_cookie("owner", key, line)
@@ -275,6 +280,7 @@ def test_a_change_without_a_csrf_token_is_refused(quiet: Stage, key: str) -> Non
 
 
 @pytest.mark.parametrize("key", UNSAFE)
+@pytest.mark.requirement(52)
 def test_a_change_from_another_site_is_refused(quiet: Stage, key: str) -> None:
     before = quiet.state()
     for origin in ("https://evil.example", "null", "http://localhost.evil.example"):
@@ -301,6 +307,7 @@ def comparable(answer: Any) -> tuple[int, str, list[tuple[str, str]]]:
 
 @pytest.mark.parametrize("key", WITH_AN_ID)
 @pytest.mark.parametrize("actor", ["stranger", "administrator"])
+@pytest.mark.requirement(36)
 def test_foreign_and_missing_are_one_answer(quiet: Stage, key: str, actor: str) -> None:
     foreign = quiet.send(actor, key, TABLE[key])
     names = quiet.names | {"<id:document_id>": MISSING.hex(), "<id:version_id>": MISSING.hex()}

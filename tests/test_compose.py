@@ -82,6 +82,7 @@ def test_who_reaches_whom() -> None:
     }
 
 
+@pytest.mark.requirement(24)
 def test_no_secret_stands_in_the_file(service: dict[str, Any]) -> None:
     named = {name: str(value) for name, value in service.get("environment", {}).items()}
     for name, value in named.items():

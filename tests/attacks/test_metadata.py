@@ -389,6 +389,7 @@ def test_m5_a_whole_chain_is_walked_to_its_head(lived_in: Vault) -> None:
 
 
 @pytest.mark.parametrize("position", ["first", "middle", "last"])
+@pytest.mark.requirement(58)
 def test_m5_a_deleted_audit_entry_is_named_by_its_position(lived_in: Vault, position: str) -> None:
     rows = entries(lived_in)
     row = {"first": rows[0], "middle": rows[len(rows) // 2], "last": rows[-1]}[position]

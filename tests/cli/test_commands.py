@@ -176,6 +176,7 @@ def test_an_edited_row_is_exit_code_2(command: Command, vault: Vault) -> None:
     assert "I2  user" in ended.out and "charlie" not in ended.out
 
 
+@pytest.mark.requirement(58)
 def test_a_cut_audit_chain_is_exit_code_2_and_stops_the_sweep(command: Command, vault: Vault) -> None:
     vault.upload("alice")
     with vault.database() as connection:

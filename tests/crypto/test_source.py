@@ -68,6 +68,7 @@ def test_checklist_2_pkcs1v15_and_other_old_things_appear_nowhere() -> None:
         assert not set(_names(tree)) & BANNED_NAMES, name
 
 
+@pytest.mark.requirement(7)
 def test_c7_only_randomness_draws() -> None:
     for name, tree in _trees():
         if name != "randomness.py":

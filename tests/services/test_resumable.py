@@ -394,6 +394,7 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.requirement(60)
 def test_f16_many_who_complete_at_once_make_one_document(anywhere: Sender) -> None:
     for _ in range(3):
         content = os.urandom(PART + 9)

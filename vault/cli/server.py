@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -70,6 +71,8 @@ def serve(host: str | None, port: int | None, workers: int | None) -> None:
     given = {"host": host, "port": port, "workers": workers}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
     settings.refuse_plain_http_in_public()
+    # Keys and contents are in memory: no crash writes them to a disk (attack M7).
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if any(name not in os.environ for name in ALLOCATOR):
         # glibc reads these when a process begins; without them each 1 MiB buffer costs 256 page faults, and each
         # thread keeps the parts of its last upload.

@@ -243,7 +243,7 @@ class Check:
         totals = {model: _count(session, model) for model in _models()}
         done, total, retired = 0, sum(totals.values()), _retired_keys(session)
         for model in totals:
-            table, away = model.__tablename__, 0
+            table, away, ids = model.__tablename__, 0, set[bytes]()
             keep, tracked = getattr(seen, table, None), table not in seals.UNTRACKED
             for row in _each(session, model):
                 done += 1
@@ -257,6 +257,9 @@ class Check:
                     self._damaged(seen, report, table, row.object_id, "its seal does not fit")
                     continue
                 report.counted[table] = report.counted.get(table, 0) + 1
+                if row.id in ids:
+                    self._damaged(seen, report, table, row.id, "is there twice")
+                ids.add(row.id)
                 if row.seal_key_id in retired:
                     report.add("I9", f"{table} {row.id.hex()}: is under a master key that was retired")
                 if tracked:

@@ -256,12 +256,13 @@ def _refuse_partial(state: ORMExecuteState) -> None:
 
 
 def install(session_class: Any) -> None:
-    """Hang the duties on every session of this class; each session needs ``info["master_keys"]``."""
+    """Hang the duties on every session of this class, once; each session needs ``info["master_keys"]``."""
     if not event.contains(Base, "load", _load):
         event.listen(Base, "load", _load, propagate=True)
         event.listen(Base, "refresh", _refresh, propagate=True)
-    event.listen(session_class, "before_flush", _before_flush)
-    event.listen(session_class, "do_orm_execute", _refuse_partial)
+    if not event.contains(session_class, "before_flush", _before_flush):
+        event.listen(session_class, "before_flush", _before_flush)
+        event.listen(session_class, "do_orm_execute", _refuse_partial)
 
 
 def verified_rows(
@@ -369,8 +370,12 @@ def verified_row(
     """Run a statement that finds one row of each model at most; ``None`` when it finds nothing.
 
     See ``verified_rows``. A statement made once, with its values as ``parameters``, costs a fifth of an entity's.
+    Two results are ``Unreadable``: the database has lost its unique keys, and an older row stands beside the row
+    (attack M10).
     """
     found = list(verified_rows(session, statement, *models, parameters=parameters))
+    if len(found) > 1:
+        raise Unreadable(f"twice:{_table(models[0]).name}", _table(models[0]).name)
     return found[0] if found else None
 
 
