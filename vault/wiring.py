@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,13 +28,16 @@ from vault.models import AuditHead
 from vault.services import audit, seals
 from vault.services.access import Gate
 from vault.services.accounts import Accounts
+from vault.services.backup import Backup
 from vault.services.check import Check
+from vault.services.clock import now
 from vault.services.contacts import Contacts
 from vault.services.documents import Documents
 from vault.services.downloads import Downloads
 from vault.services.invitations import Invitations
 from vault.services.lists import Lists
 from vault.services.quota import Limits
+from vault.services.restore import Restore
 from vault.services.resumable import Resumable
 from vault.services.sessions import Sessions
 from vault.services.sharing import Sharing
@@ -41,6 +45,7 @@ from vault.services.sweep import Sweep
 from vault.services.transactions import Transactions
 from vault.services.uploads import Uploads
 from vault.services.zips import Zips
+from vault.storage.archive import ArchiveReader, ArchiveWriter, new_archive
 from vault.storage.folder import FolderStore
 from vault.storage.protocol import BlobStore
 
@@ -153,6 +158,14 @@ class Services:
     def check(self) -> Check:
         return Check(self.transactions, self._wiring.store)
 
+    @cached_property
+    def backup(self) -> Backup:
+        return Backup(self.transactions, self._wiring.store)
+
+    @cached_property
+    def restore(self) -> Restore:
+        return Restore(self.transactions, self._wiring.store, self._wiring.master)
+
 
 def wiring() -> Wiring:
     """Return what the current application was wired with."""
@@ -191,6 +204,23 @@ def make_store(settings: Settings) -> BlobStore:
             secure=settings.minio_secure,
         )
     return FolderStore(settings.blob_folder)
+
+
+@contextmanager
+def new_backup(path: Path | None) -> Iterator[ArchiveWriter]:
+    """Begin an archive in a new file, or on standard output where no path is given."""
+    if path is None:
+        writer = ArchiveWriter(sys.stdout.buffer, now())
+        yield writer
+        sys.stdout.buffer.flush()
+        return
+    with new_archive(path) as file:
+        yield ArchiveWriter(file, now())
+
+
+def open_backup(path: Path) -> ArchiveReader:
+    """Open an archive for reading; use it in a ``with``."""
+    return ArchiveReader(path)
 
 
 def make_master_keys(settings: Settings) -> MasterKeys:
