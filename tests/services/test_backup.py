@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -19,6 +20,8 @@ from tests.cast import MASTER_KEY, Vault, settings_for
 from tests.servers.postgres import PostgresServer
 from vault import failpoints
 from vault.app import create_app, make_empty_schema, migrate_schema
+from vault.crypto.manifests import decode_parts
+from vault.crypto.parts import blob_name
 from vault.crypto.rows import decode_row
 from vault.errors import Misconfigured
 from vault.extensions import db
@@ -113,15 +116,14 @@ def test_every_table_is_in_it_or_said_to_be_left_out(vault: Vault, tmp_path: Pat
         for table in told - {"audit_entry", "audit_head"}:
             held = {row["id"]: row for row in map(decode_row, archive.rows(table))}
             assert held.keys() == {row["id"] for row in attacker.rows(table)}, table
-        assert not any(
-            name.startswith("rows/login_session") for name in tarfile.open(tmp_path / "archive").getnames()
-        )
+    with tarfile.open(tmp_path / "archive") as members:
+        assert not {name.split("/")[1] for name in members.getnames() if name.startswith("rows/")} - told
     token = vault.alice.token.encode()
     assert token not in (tmp_path / "archive").read_bytes()
 
 
 def test_f29_a_backup_shows_one_state_whatever_happens_meanwhile(any_vault: Vault, tmp_path: Path) -> None:
-    """Rows first, as one state; blobs after them. What comes meanwhile is not in it, and nothing of it is half there."""
+    """Rows first, as one state; blobs after them. What comes meanwhile is not in it, nor half of it."""
     kept = any_vault.upload("alice", b"k" * 50_000, "kept")
     gone = any_vault.upload("alice", b"g" * 50_000, "gone", share=("bob",))
 
@@ -215,7 +217,7 @@ def test_a_backup_that_died_holds_the_sweep_up_for_ten_minutes(
 ) -> None:
     doomed = vault.upload("alice", b"a", "a")
     with vault.services() as bundle:
-        bundle.backup._hold(b"a dead backup 16")  # noqa: SLF001
+        bundle.backup._hold(b"a dead backup 16")
         bundle.documents.delete(vault.alice.account, [doomed])
         assert bundle.sweep.run().blobs == 0
         later = clock.now() + backup.HOLD
@@ -234,7 +236,7 @@ def test_an_archive_that_was_cut_or_changed_is_not_restored(vault: Vault, tmp_pa
     for name, changed in {
         "cut": whole[: len(whole) // 2],
         "row": whole.replace(b'"alice"', b'"alise"'),
-        "head": _with(tmp_path / "whole", "rows/audit_head/000001", lambda text: text.replace(b'"sequence":["i",', b'"sequence":["i",1')),
+        "head": _with(tmp_path / "whole", "rows/audit_head/000001", b'"sequence":["i",', b'"sequence":["i",1'),
         "blob": _without_blob(whole),
     }.items():  # fmt: skip
         (tmp_path / name).write_bytes(changed)
@@ -277,9 +279,6 @@ def wired_store(vault: Vault) -> Any:
 
 def blobs_by_document(vault: Vault) -> dict[bytes, list[str]]:
     """The blobs of each document's versions, by name."""
-    from vault.crypto.manifests import decode_parts
-    from vault.crypto.parts import blob_name
-
     attacker = Attacker(vault)
     lists = {row["id"]: decode_parts(row["parts"]) for row in attacker.rows("part_list")}
     return {
@@ -288,22 +287,23 @@ def blobs_by_document(vault: Vault) -> dict[bytes, list[str]]:
     }
 
 
-def _with(path: Path, member: str, change: Any) -> bytes:
+def _with(path: Path, member: str, old: bytes, new: bytes) -> bytes:
     """The archive with one member changed, and the digest of the rows made to fit, as a forger would."""
-    import hashlib
-
     out = io.BytesIO()
     digest = hashlib.sha256()
-    with tarfile.open(path) as old, tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as new:
-        for info in old:
-            data = old.extractfile(info).read()  # type: ignore[union-attr]
-            data = change(data) if info.name == member else data
+    with (
+        tarfile.open(path) as source,
+        tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as made,
+    ):
+        for info in source:
+            data = source.extractfile(info).read()  # type: ignore[union-attr]
+            data = data.replace(old, new) if info.name == member else data
             if info.name.startswith("rows/"):
                 digest.update(data)
             if info.name == "end.json":
                 data = json.dumps(json.loads(data) | {"rows_sha256": digest.hexdigest()}).encode()
             info.size = len(data)
-            new.addfile(info, io.BytesIO(data))
+            made.addfile(info, io.BytesIO(data))
     return out.getvalue()
 
 
