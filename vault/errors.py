@@ -74,6 +74,15 @@ class CodeInvalid(BadInput):
         super().__init__("code", "This code is not valid (any more). Ask an administrator for a new one.")
 
 
+class CodeMistyped(BadInput):
+    """A recovery code whose length, characters or check symbol are wrong: a slip, which tells nothing of any code."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "code", "There is a slip in this code. Compare it with your kit, character by character."
+        )
+
+
 class LoginRequired(VaultError):
     text = "Please log in."
 

@@ -73,15 +73,17 @@ class User(Sealed, Base):
 
 
 class UnlockMethod(Sealed, Base):
+    """One way to an account key: ``kind`` is "passphrase", or "recovery", which has none of Argon2id's parameters."""
+
     __tablename__ = "unlock_method"
 
     id: Mapped[bytes] = mapped_column(Id, primary_key=True)
     user_id: Mapped[bytes] = mapped_column(ForeignKey("user.id"), index=True)
     kind: Mapped[str] = mapped_column(String(16))
-    memory_kib: Mapped[int] = mapped_column(Integer)
-    iterations: Mapped[int] = mapped_column(Integer)
-    lanes: Mapped[int] = mapped_column(Integer)
-    salt: Mapped[bytes] = mapped_column(LargeBinary(16))
+    memory_kib: Mapped[int | None] = mapped_column(Integer)
+    iterations: Mapped[int | None] = mapped_column(Integer)
+    lanes: Mapped[int | None] = mapped_column(Integer)
+    salt: Mapped[bytes | None] = mapped_column(LargeBinary(16))
     master_key_id: Mapped[bytes] = mapped_column(LargeBinary(8))
     sealed_account_key: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(Moment)
@@ -117,8 +119,20 @@ class Contact(Sealed, Base):
     created_at: Mapped[datetime] = mapped_column(Moment)
 
 
+class Notice(Sealed, Base):
+    """What a person is told after the next login, until he says that he has read it; ``other_id`` is who did it."""
+
+    __tablename__ = "notice"
+
+    id: Mapped[bytes] = mapped_column(Id, primary_key=True)
+    user_id: Mapped[bytes] = mapped_column(ForeignKey("user.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(24))
+    other_id: Mapped[bytes | None] = mapped_column(ForeignKey("user.id"))
+    created_at: Mapped[datetime] = mapped_column(Moment)
+
+
 class Invitation(Sealed, Base):
-    """A one-time code: ``kind`` is "setup" (makes the first administrator) or "invitation"."""
+    """A one-time code: "setup" makes the first administrator, "invitation" somebody new, "reset" new keys for him."""
 
     __tablename__ = "invitation"
 

@@ -36,7 +36,9 @@ from vault.services.documents import Documents
 from vault.services.downloads import Downloads
 from vault.services.invitations import Invitations
 from vault.services.lists import Lists
+from vault.services.notices import Notices
 from vault.services.quota import Limits
+from vault.services.recovery import Recovery
 from vault.services.restore import Restore
 from vault.services.resumable import Resumable
 from vault.services.sessions import Sessions
@@ -99,6 +101,14 @@ class Services:
         return Sessions(
             self.transactions, self._wiring.master, self.settings.session_idle, self.settings.session_length
         )
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        return Recovery(self.transactions, self._wiring.master, self.accounts)
+
+    @cached_property
+    def notices(self) -> Notices:
+        return Notices(self.transactions)
 
     @cached_property
     def documents(self) -> Documents:

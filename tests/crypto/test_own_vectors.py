@@ -43,6 +43,7 @@ from vault.crypto.manifests import (
 from vault.crypto.masterkey import MasterKeys, parse_master_key
 from vault.crypto.parts import HEADER, PartReader, blob_name, blob_size, open_part
 from vault.crypto.passphrase import KdfParameters, derive_kek, normalise
+from vault.crypto.recovery import read_recovery_code, recovery_kek
 from vault.crypto.resumable import (
     LONGEST_UPLOAD_TOKEN,
     issue_upload_token,
@@ -157,6 +158,20 @@ def test_seals(own_vectors: Vectors) -> None:
         kind=case["kind"], parameters=_parameters(case),
     )  # fmt: skip
     assert account_key == raw(case["opened"])
+    case = cases["account key by recovery code"]
+    owner = {"user": raw(case["user"]), "method": raw(case["method"])}
+    secret = read_recovery_code(case["code"])
+    assert secret == raw(case["number"])
+    assert recovery_kek(secret, **owner) == raw(case["kek"])
+    assert account_key == open_account_key(
+        master,
+        master.key_id,
+        raw(case["kek"]),
+        raw(case["sealed"]),
+        kind=case["kind"],
+        parameters=None,
+        **owner,
+    )
     wrap, sign = cases["private wrap key"], cases["private sign key"]
     keys = by_name(own_vectors("signatures"))["fingerprint of alice"]
     opened = open_private_keys(

@@ -34,6 +34,7 @@ from vault.errors import (
     Unreadable,
     WrongLogin,
 )
+from vault.failpoints import reach
 from vault.models import LoginSession, UnlockMethod, User, UserKey
 from vault.services import clock, passphrases, throttle
 from vault.services.audit import Event
@@ -45,12 +46,42 @@ from vault.services.usernames import fold_username, new_username
 
 def parameters_of(method: UnlockMethod) -> KdfParameters:
     """Read the Argon2id parameters of a row; raises ``Unreadable`` outside floor and ceiling, before any work (P1)."""
-    parameters = KdfParameters(method.memory_kib, method.iterations, method.lanes, method.salt)
+    memory_kib, iterations, lanes, salt = method.memory_kib, method.iterations, method.lanes, method.salt
+    if memory_kib is None or iterations is None or lanes is None or salt is None:
+        raise Unreadable("kdf:absent", "unlock_method", method.id)
+    parameters = KdfParameters(memory_kib, iterations, lanes, salt)
     try:
         parameters.check()
     except Unreadable as unreadable:
         raise Unreadable("kdf:bounds", "unlock_method", method.id) from unreadable
     return parameters
+
+
+def lock_with(
+    master: MasterKeys, method: UnlockMethod, account_key: bytes, parameters: KdfParameters, kek: bytes
+) -> None:
+    """Seal the account key under a passphrase's KEK, in the row of its method."""
+    method.memory_kib, method.iterations = parameters.memory_kib, parameters.iterations
+    method.lanes, method.salt = parameters.lanes, parameters.salt
+    method.master_key_id = master.key_id
+    method.sealed_account_key = seal_account_key(
+        master,
+        kek,
+        account_key,
+        user=method.user_id,
+        method=method.id,
+        kind=method.kind,
+        parameters=parameters,
+    )
+
+
+def method_of(session: Session, user_id: bytes, kind: str) -> UnlockMethod | None:
+    """Load somebody's unlock method of a kind, for a change; there is one of each at most."""
+    return session.scalar(
+        select(UnlockMethod)
+        .where(UnlockMethod.user_id == user_id, UnlockMethod.kind == kind)
+        .with_for_update()
+    )
 
 
 @dataclass(frozen=True)
@@ -216,16 +247,20 @@ class Accounts:
         """
         if new is not None:
             passphrases.check_own(new, account.username)
-        self._prove(account, current)
+        self.prove(account, current, "passphrase_change")
         chosen, parameters = new or generate_passphrase(), KdfParameters.fresh()
         kek = passphrases.derive(chosen, parameters)
+        reach("passphrase.derived")
         self._transactions.writing(
             lambda session: self._replace_method(session, account, parameters, kek), account.user_id
         )
         return chosen
 
-    def _prove(self, account: UnlockedAccount, passphrase: str) -> None:
-        """Open the account key with ``passphrase`` once more, as changes that matter ask for; guesses are counted."""
+    def prove(self, account: UnlockedAccount, passphrase: str, action: str) -> None:
+        """Open the account key with ``passphrase`` once more, as changes that matter ask for; guesses are counted.
+
+        Raises ``WrongLogin``; the failure is recorded as one of ``action``.
+        """
         attempts = self._transactions.writing(
             lambda session: throttle.count_attempt(session, self._master, name=account.username, address=None)
         )
@@ -245,17 +280,16 @@ class Accounts:
             )  # fmt: skip
         except Unreadable as unreadable:
             self._transactions.record_alone(
-                Event("passphrase_change", account.user_id, "user", account.user_id, succeeded=False)
+                Event(action, account.user_id, "user", account.user_id, succeeded=False)
             )
             raise WrongLogin("This is not your current passphrase.") from unreadable
         self._transactions.writing(lambda session: throttle.take_back(session, attempts))
 
     def _passphrase_method(self, session: Session, account: UnlockedAccount) -> UnlockMethod:
-        return session.scalars(
-            select(UnlockMethod)
-            .where(UnlockMethod.user_id == account.user_id, UnlockMethod.kind == "passphrase")
-            .with_for_update()
-        ).one()
+        method = method_of(session, account.user_id, "passphrase")
+        if method is None:
+            raise Unreadable("method:missing", "user", account.user_id)
+        return method
 
     def _replace_method(
         self, session: Session, account: UnlockedAccount, parameters: KdfParameters, kek: bytes
@@ -264,13 +298,9 @@ class Accounts:
         if user.state != "active" or user.credential_generation != account.generation:
             raise AccountDisabled
         method = self._passphrase_method(session, account)
-        method.memory_kib, method.iterations = parameters.memory_kib, parameters.iterations
-        method.lanes, method.salt = parameters.lanes, parameters.salt
-        method.master_key_id = self._master.key_id
-        method.sealed_account_key = seal_account_key(
-            self._master, kek, account.account_key,
-            user=account.user_id, method=method.id, kind=method.kind, parameters=parameters,
-        )  # fmt: skip
+        lock_with(self._master, method, account.account_key, parameters, kek)
+        session.flush()
+        reach("passphrase.written")
         # A new generation: a session's row that is put back afterwards is no session (P7).
         user.credential_generation += 1
         for row in session.scalars(select(LoginSession).where(LoginSession.user_id == account.user_id)):
@@ -279,6 +309,8 @@ class Accounts:
             else:
                 session.delete(row)
         user.device_mac = None
+        session.flush()
+        reach("passphrase.sessions_ended")
         self._transactions.record(Event("passphrase_change", account.user_id, "user", account.user_id))
 
     def _carry_over(self, row: LoginSession, account: UnlockedAccount, generation: int) -> None:
@@ -353,7 +385,7 @@ class Accounts:
             user = session.scalar(
                 select(User).where(User.username == (fold_username(username) or "")).with_for_update()
             )
-            if user is None:
+            if user is None or user.state == "deleted":
                 raise NotFound("There is no such account.")
             self._apply(session, user, state, role)
             if admins and not any(admin.role == "admin" and admin.state == "active" for admin in admins):

@@ -21,7 +21,7 @@ from vault.crypto.randomness import new_id
 from vault.errors import KeyChanged, KeyUnavailable, Unreadable
 from vault.models import Contact, User, UserKey
 from vault.services import clock, seals
-from vault.services.unlocked import UnlockedAccount
+from vault.services.unlocked import UnlockedAccount, hold
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +157,7 @@ class Contacts:
         for person in people:
             if person.id in met:
                 continue
+            hold(session, account)
             sealed = seal_contact(
                 account.account_key, person.public.fingerprint, user=account.user_id, other=person.id
             )

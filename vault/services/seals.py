@@ -18,7 +18,7 @@ from hmac import compare_digest
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Select, Table, event, inspect
+from sqlalchemy import Select, Table, bindparam, event, inspect
 from sqlalchemy.orm import InstanceState, ORMExecuteState, Session
 
 from vault.crypto.masterkey import MasterKeys
@@ -285,6 +285,48 @@ def _reader(keys: _RowKeys, table: _Table, part: slice) -> Callable[[Sequence[An
         return row_type._make(values)
 
     return read
+
+
+def renewed(session: Session, model: type[Any], row: Any, **changed: Any) -> dict[str, Any]:
+    """Give what ``write_renewed`` needs to write a row that ``verified_rows`` gave with some columns changed."""
+    table, master = _table(model), _keys_of(session)
+    version = row.row_version + 1
+    values = table.sealed_of(row._replace(**changed))
+    seal = table.sealer.seal(master.derive(MASTER_ROWS), row.id, version, values)
+    own = {"row_version": version, "seal_key_id": master.key_id, "seal": seal}
+    return {f"new_{name}": value for name, value in (changed | own).items()} | {
+        "row_id": row.id,
+        "verified": row.seal,
+    }
+
+
+def write_renewed(session: Session, model: type[Any], rows: Sequence[dict[str, Any]]) -> None:
+    """Write many rows of an untracked table at once, each only while it bears the seal that was verified (M9).
+
+    A tenth of what entities cost. A row that was changed since is left alone: the caller holds what keeps it still.
+    """
+    if not rows:
+        return
+    table = _sql_table(model)
+    if table.name not in UNTRACKED:
+        raise RuntimeError("rows that the audit chain follows are changed through the unit of work only")
+    new = [name for name in rows[0] if name.startswith("new_")]
+    columns: dict[str, Any] = {name.removeprefix("new_"): bindparam(name) for name in new}
+    statement = (
+        table.update()
+        .where(table.c.id == bindparam("row_id"), table.c.seal == bindparam("verified"))
+        .values(columns)
+    )
+    for start in range(0, len(rows), 1000):
+        session.connection().execute(statement, rows[start : start + 1000])
+
+
+def remove_all(session: Session, model: type[Any], *conditions: Any) -> None:
+    """Delete rows of an untracked table at once, whatever they say."""
+    table = _sql_table(model)
+    if table.name not in UNTRACKED:
+        raise RuntimeError("rows that the audit chain follows are deleted through the unit of work only")
+    session.connection().execute(table.delete().where(*conditions))
 
 
 def verified_row(

@@ -16,7 +16,6 @@ from sqlalchemy.orm import Session
 from vault.crypto.accounts import (
     open_account_key,
     open_session,
-    seal_account_key,
     seal_session,
     subject_mac,
 )
@@ -27,7 +26,7 @@ from vault.crypto.tokens import TokenClaims, issue_token, read_token
 from vault.errors import AccountDisabled, LoginRequired, NotFound, Unreadable, WrongLogin
 from vault.models import LoginSession, UnlockMethod, User, UserKey
 from vault.services import clock, passphrases, seals, throttle
-from vault.services.accounts import parameters_of
+from vault.services.accounts import lock_with, parameters_of
 from vault.services.audit import Event
 from vault.services.contacts import verified_public
 from vault.services.transactions import Transactions
@@ -207,7 +206,7 @@ class Sessions:
             if user.state != "active":
                 raise AccountDisabled
             if raised is not None:
-                self._seal_anew(method, account_key, *raised)
+                lock_with(self._master, method, account_key, *raised)
             throttle.take_back(session, attempts)
             started = clock.now()
             user.previous_login_at, user.last_login_at = user.last_login_at, started
@@ -221,22 +220,6 @@ class Sessions:
 
         account = self._transactions.writing(work, lock.user_id, ("user", lock.user_id or bytes(16)))
         return LoggedIn(self.token_for(account), device, account)
-
-    def _seal_anew(
-        self, method: UnlockMethod, account_key: bytes, parameters: KdfParameters, kek: bytes
-    ) -> None:
-        method.memory_kib, method.iterations = parameters.memory_kib, parameters.iterations
-        method.lanes, method.salt = parameters.lanes, parameters.salt
-        method.master_key_id = self._master.key_id
-        method.sealed_account_key = seal_account_key(
-            self._master,
-            kek,
-            account_key,
-            user=method.user_id,
-            method=method.id,
-            kind=method.kind,
-            parameters=parameters,
-        )
 
     def _new_row(
         self, user: User, account_key: bytes, secret: bytes, client: str, started: datetime

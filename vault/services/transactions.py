@@ -119,6 +119,7 @@ class Transactions:
         session = self.session
         give_back(session)
         seals.forget_touched(session)
+        session.info.pop("held", None)
         self._events = []
         try:
             with _pool_translated():

@@ -30,7 +30,6 @@ from vault.errors import (
 from vault.models import (
     Document,
     DocumentVersion,
-    LoginSession,
     PartList,
     SharedKeyRegistry,
     Upload,
@@ -46,7 +45,7 @@ from vault.services.grants import find_recipients, grant, owner_self, unique, wa
 from vault.services.pipeline import Pipeline, Read, pieces_of
 from vault.services.quota import WHOLE, Limits, begin_upload
 from vault.services.transactions import Transactions
-from vault.services.unlocked import UnlockedAccount
+from vault.services.unlocked import UnlockedAccount, is_current
 from vault.storage.protocol import BlobStore
 
 
@@ -332,7 +331,7 @@ class Uploads:
         self, session: Session, account: UnlockedAccount, received: Received, documents: int
     ) -> None:
         owner = session.scalars(select(User).where(User.id == account.user_id).with_for_update()).one()
-        if owner.state != "active" or not _is_current(session, account, owner.credential_generation):
+        if owner.state != "active" or not is_current(session, account, owner.credential_generation):
             raise LoginRequired
         owner.stored_bytes += received.stored_bytes
         owner.documents += documents
@@ -445,11 +444,3 @@ def _reader(pieces: Iterator[bytes]) -> Read:
         return taken
 
     return read
-
-
-def _is_current(session: Session, account: UnlockedAccount, generation: int) -> bool:
-    """Tell whether a session still counts: of this generation, or carried over by the passphrase change."""
-    if account.generation == generation:
-        return True
-    row = session.get(LoginSession, account.session_id)
-    return row is not None and row.credential_generation == generation
