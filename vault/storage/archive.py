@@ -216,6 +216,7 @@ class ArchiveReader:
 
     def __init__(self, path: Path) -> None:
         self._members: dict[str, tuple[int, int]] = {}
+        self._blobs = 0
         try:
             self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 - it is open for as long as this lives
         except OSError as error:
@@ -235,11 +236,14 @@ class ArchiveReader:
         at, size = 0, os.fstat(self._file.fileno()).st_size
         while at < size and (member := self._header(at)) is not None:
             start = at + tarfile.BLOCKSIZE
-            if not member.isreg() or not _MEMBER.fullmatch(member.name) or member.name in self._members:
+            is_blob, is_known = member.name.startswith("blobs/"), member.name in self._members
+            if not member.isreg() or not _MEMBER.fullmatch(member.name) or (is_known and not is_blob):
                 raise NotAnArchive
             if start + member.size > size:
                 return
-            self._members[member.name] = start, member.size
+            # Two lists of parts may name one blob, which is never changed: the first is as good as the second.
+            self._members.setdefault(member.name, (start, member.size))
+            self._blobs += is_blob
             at = start + member.size + -member.size % tarfile.BLOCKSIZE
 
     def _header(self, at: int) -> tarfile.TarInfo | None:
@@ -263,7 +267,7 @@ class ArchiveReader:
     @property
     def is_whole(self) -> bool:
         """Whether the last member is there, and as many blobs as it says."""
-        return self.end is not None and self.end.get("blobs") == sum(1 for _ in self.blobs())
+        return self.end is not None and self.end.get("blobs") == self._blobs
 
     @property
     def has_blobs(self) -> bool:
