@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +46,7 @@ from vault.services.sweep import Sweep
 from vault.services.transactions import Transactions
 from vault.services.uploads import Uploads
 from vault.services.zips import Zips
-from vault.storage.archive import ArchiveReader, ArchiveWriter, new_archive
+from vault.storage.archive import ArchiveReader, ArchiveWriter, new_archive, standard_output
 from vault.storage.folder import FolderStore
 from vault.storage.protocol import BlobStore
 
@@ -219,12 +218,7 @@ def make_store(settings: Settings) -> BlobStore:
 @contextmanager
 def new_backup(path: Path | None) -> Iterator[ArchiveWriter]:
     """Begin an archive in a new file, or on standard output where no path is given."""
-    if path is None:
-        writer = ArchiveWriter(sys.stdout.buffer, now())
-        yield writer
-        sys.stdout.buffer.flush()
-        return
-    with new_archive(path) as file:
+    with standard_output() if path is None else new_archive(path) as file:
         yield ArchiveWriter(file, now())
 
 

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Self
 from vault.errors import Misconfigured, Missing, StorageError, StoreFull, StoreUnavailable
 from vault.storage.protocol import check_name
 
-__all__ = ["ArchiveReader", "ArchiveWriter", "new_archive"]
+__all__ = ["ArchiveReader", "ArchiveWriter", "new_archive", "standard_output"]
 
 FORMAT = "docvault-backup"
 VERSION = 1
@@ -161,10 +161,23 @@ def new_archive(path: Path) -> Iterator[BinaryIO]:
             os.unlink(part)
 
 
-def _sync(file: BinaryIO) -> None:
+@contextmanager
+def standard_output() -> Iterator[BinaryIO]:
+    """Open standard output for an archive; at the end all of it is out, or ``StoreFull`` says that it is not."""
+    file = os.fdopen(os.dup(1), "wb", buffering=PIECE)
+    try:
+        yield file
+        _sync(file, is_file=False)
+    finally:
+        with suppress(OSError):
+            file.close()
+
+
+def _sync(file: BinaryIO, *, is_file: bool = True) -> None:
     try:
         file.flush()
-        os.fsync(file.fileno())
+        if is_file:
+            os.fsync(file.fileno())
     except OSError as error:
         raise StoreFull(f"The archive could not be written: {error.strerror}.") from error
 
