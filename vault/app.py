@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,24 @@ def migrate_schema(app: Flask) -> None:
     Raises ``SchemaTooNew`` when a newer release has been here, ``Misconfigured`` when the database cannot be reached
     or the key is another vault's.
     """
+    with _migrating(app) as upgrade:
+        upgrade()
+        wiring.check_master_key(wiring.services())
+
+
+def make_empty_schema(app: Flask, revision: str) -> None:
+    """Make the schema of a backup in a database that holds nothing; raises ``Misconfigured`` where it holds anything.
+
+    The revision is that of the release that wrote the backup; ``migrate_schema`` follows when the rows are there.
+    """
+    with _migrating(app) as upgrade:
+        wiring.services().restore.refuse_full()
+        upgrade(revision=revision)
+
+
+@contextmanager
+def _migrating(app: Flask) -> Iterator[Callable[..., None]]:
+    """Give what changes the schema, for one process at a time; what goes wrong is said in words for the operator."""
     # Imported here: a worker never migrates, and would carry twelve megabytes for it.
     from alembic.util import CommandError
     from flask_migrate import Migrate, upgrade
@@ -134,11 +154,10 @@ def migrate_schema(app: Flask) -> None:
     Migrate(app, db, directory=str(MIGRATIONS), render_as_batch=True)
     try:
         with wiring.start_lock(app.extensions["docvault"].settings):
-            upgrade()
-            wiring.check_master_key(wiring.services())
+            yield upgrade
     except (CommandError, SystemExit) as error:
         raise SchemaTooNew(
-            "The database was written by a newer release of Document Vault. Install that release; "
+            "The database or backup was written by a newer release of Document Vault. Install that release; "
             "nothing was touched."
         ) from error
     except OperationalError as error:

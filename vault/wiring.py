@@ -28,9 +28,11 @@ from vault.services import audit, promotion, seals
 from vault.services.access import Gate
 from vault.services.accounts import Accounts
 from vault.services.anchor import Alarm, Anchor
+from vault.services.backup import Backup
 from vault.services.chain import Chain
 from vault.services.check import Check
 from vault.services.check_results import CheckResults
+from vault.services.clock import now
 from vault.services.contacts import Contacts
 from vault.services.deletion import Deletion
 from vault.services.documents import Documents
@@ -46,6 +48,7 @@ from vault.services.notices import Notices
 from vault.services.quota import Limits
 from vault.services.recovery import Recovery
 from vault.services.resets import Resets
+from vault.services.restore import Restore
 from vault.services.resumable import Resumable
 from vault.services.sessions import Sessions
 from vault.services.sharing import Sharing
@@ -53,6 +56,7 @@ from vault.services.sweep import Sweep
 from vault.services.transactions import Transactions
 from vault.services.uploads import Uploads
 from vault.services.zips import Zips
+from vault.storage.archive import ArchiveReader, ArchiveWriter, new_archive, standard_output
 from vault.storage.folder import FolderStore
 from vault.storage.protocol import BlobStore
 
@@ -207,6 +211,14 @@ class Services:
             self.transactions, self._wiring.master, self.check, lambda: rotation_lock(self.settings)
         )
 
+    @cached_property
+    def backup(self) -> Backup:
+        return Backup(self.transactions, self._wiring.store)
+
+    @cached_property
+    def restore(self) -> Restore:
+        return Restore(self.transactions, self._wiring.store, self._wiring.master)
+
 
 def wiring() -> Wiring:
     """Return what the current application was wired with."""
@@ -247,6 +259,18 @@ def make_store(settings: Settings) -> BlobStore:
             )
         )
     return MeteredStore(FolderStore(settings.blob_folder))
+
+
+@contextmanager
+def new_backup(path: Path | None) -> Iterator[ArchiveWriter]:
+    """Begin an archive in a new file, or on standard output where no path is given."""
+    with standard_output() if path is None else new_archive(path) as file:
+        yield ArchiveWriter(file, now())
+
+
+def open_backup(path: Path) -> ArchiveReader:
+    """Open an archive for reading; use it in a ``with``."""
+    return ArchiveReader(path)
 
 
 def make_master_keys(settings: Settings) -> MasterKeys:

@@ -20,7 +20,7 @@ from vault.crypto.parts import blob_name
 from vault.crypto.randomness import new_id
 from vault.failpoints import reach
 from vault.models import DocumentVersion, Lease, PartList, Tombstone, Upload
-from vault.services import audit, clock, deletion, invitations, sessions, sharing, throttle
+from vault.services import audit, backup, clock, deletion, invitations, sessions, sharing, throttle
 from vault.services.audit import Event
 from vault.services.documents import bury
 from vault.services.transactions import Transactions
@@ -110,8 +110,13 @@ class Sweep:
         return len(rows)
 
     def _destroy_some(self, swept: Swept) -> bool:
-        """Destroy the blobs of one batch of due tombstones, then drop the tombstones; tell whether there was any."""
+        """Destroy the blobs of one batch of due tombstones, then drop the tombstones; tell whether there was any.
+
+        While a backup is being made this waits for the next sweep.
+        """
         with self._transactions.reading() as session:
+            if backup.under_way(session):
+                return False
             due = session.scalars(
                 select(Tombstone).where(Tombstone.destroy_after <= clock.now()).limit(BATCH)
             ).all()

@@ -79,6 +79,18 @@ class Transactions:
         finally:
             give_back(self.session)
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """Run a block that only reads and sees one state of the database, from its first question to its last.
+
+        It may last as long as it has to: SQLite keeps the old state beside the new one, PostgreSQL reads repeatably.
+        """
+        with self.reading() as session:
+            if session.get_bind().dialect.name == "postgresql":
+                connection = session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+                connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            yield session
+
     def writing(
         self,
         work: Callable[[Session], T],
