@@ -14,9 +14,9 @@ from tools.security_tests import (
     REQUIREMENTS,
     WHY_NOT,
     by_id,
+    find_tests,
     named,
     render,
-    tests,
 )
 
 
