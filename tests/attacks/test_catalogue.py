@@ -14,9 +14,9 @@ from tools.security_tests import ATTACKS, FAULTS, OWED, PAGE, REQUIREMENTS, WHY_
     REQUIREMENTS,
     WHY_NOT,
     by_id,
+    find_tests,
     named,
     render,
-    tests,
 )
 
 
