@@ -30,7 +30,7 @@ WORDS = {
     "replace": "{actor} stored a new version of {document}",
     "rename": "{actor} renamed or moved {document}",
     "delete": "{actor} deleted {document}",
-    "waits": "{document} waits for {actor} to confirm somebody\u2019s key words",
+    "waits": "The sharing of {document} waits for {actor} to confirm somebody\u2019s key words",
     "share": "{actor} shared {document} with {subject}",
     "revoke": "{actor} ended the sharing of {document} with {subject}",
     "leave": "{actor} left the share of {document}",
@@ -42,7 +42,7 @@ WORDS = {
     "uploads_expired": "Unfinished uploads expired",
     "destroyed": "What had been deleted was destroyed",
     "denied": "{actor} asked for {document} and was not let in",
-    "integrity_failure": "{document} could not be opened for {actor}: it is damaged, or not what it should be",
+    "integrity_failure": "Opening {document} failed for {actor}: something is damaged, or not what it should be",
     "anchor_accepted": "The operator let an older state of the vault stand",
     "unbelievable": "This entry does not bear its seal, so what it says is not shown. Tell the operator.",
 }
@@ -84,13 +84,12 @@ def told(event: Happening) -> Markup:
     words = WORDS.get(event.action, "{actor} did something that this page has no words for")
     if not event.succeeded:
         words = FAILED.get(event.action, words)
-    sentence = escape(words).format(
+    return escape(words).format(
         actor="You" if event.by_self else event.actor or "The vault",
         subject="you" if event.about_self else event.subject or "somebody",
         person="you" if event.about_self else event.person or "somebody",
         document=_document(event),
-    )
-    return sentence[:1].upper() + sentence[1:] + _more(event)
+    ) + _more(event)
 
 
 def _document(event: Happening) -> Markup | str:
