@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.attacks.generated import count, state_of
 from tests.cast import Vault
-from tools.security_tests import ATTACKS, FAULTS, OWED, PAGE, REQUIREMENTS, WHY_NOT, by_id, find_tests, named, render
+from tools.security_tests import (
     ATTACKS,
     FAULTS,
     OWED,

@@ -139,7 +139,7 @@ def test_i5_a_blob_that_nothing_names_is_told_after_an_hour(vault: Vault) -> Non
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_i9_no_row_is_under_a_key_that_is_retired(vault: Vault, deep: bool) -> None:
-    """The old key retired while rows are still under it; then only what was written since is under a known one."""
+    """The old key is retired while rows are still under it; only those written since are under a known one."""
     vault.upload("alice", b"x")
     old = (vault.instance / "master.key").read_text().strip()
     both = vault.reopened(master_key=OTHER_KEY, master_key_fallbacks=old)
