@@ -289,6 +289,16 @@ def leave(page: Page, gallery: Gallery) -> None:
     page.goto(f"/documents/{gallery.shown}/leave")
 
 
+@place("owner", "web.timeline")
+def timeline(page: Page, gallery: Gallery) -> None:
+    page.goto(f"/documents/{gallery.shown}/timeline")
+
+
+@place("owner", "web.security_log")
+def security_log(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/log")
+
+
 @place("owner", "web.versions")
 def versions(page: Page, gallery: Gallery) -> None:
     page.goto(f"/documents/{gallery.shown}/versions")

@@ -1,5 +1,8 @@
 """One's own security log, and the owner's timeline of a document, in words that need no explanation."""
 
+from collections.abc import Iterable
+from itertools import groupby
+
 from flask import render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from markupsafe import Markup, escape
@@ -79,8 +82,21 @@ ENDED_BY = {"revoke": "you ended it", "leave": "left", "share_expired": "came to
 
 
 @pages.app_template_filter()
-def told(event: Happening) -> Markup:
-    """Say an entry as a sentence; names in it are shown as names."""
+def folded(events: Iterable[Happening]) -> list[tuple[Happening, int]]:
+    """Make one line of entries in a row that would read the same; the newest of them stands for all."""
+    runs = [list(run) for _, run in groupby(events, _reads_as)]
+    return [(run[0], len(run)) for run in runs]
+
+
+def _reads_as(event: Happening) -> tuple[object, ...]:
+    what = (event.action, event.succeeded, event.detail, event.object_id)
+    # What stands for no single object reads the same whichever it was; a session is like another.
+    return (*what[:3], what[3] if event.object_kind != "session" else None, event.actor, event.subject)
+
+
+@pages.app_template_filter()
+def told(event: Happening, here: bytes | None = None) -> Markup:
+    """Say an entry as a sentence; names in it are shown as names, the document whose page it is as "it"."""
     words = WORDS.get(event.action, "{actor} did something that this page has no words for")
     if not event.succeeded:
         words = FAILED.get(event.action, words)
@@ -88,7 +104,7 @@ def told(event: Happening) -> Markup:
         actor="You" if event.by_self else event.actor or "The vault",
         subject="you" if event.about_self else event.subject or "somebody",
         person="you" if event.about_self else event.person or "somebody",
-        document=_document(event),
+        document="it" if here is not None and here == event.object_id else _document(event),
     ) + _more(event)
 
 
