@@ -750,7 +750,7 @@ def test_a_reader_who_was_disabled_meanwhile_is_left_out(alice: Sender) -> None:
     assert document and alice.vault.read("charlie", document) == b"hello"
     with alice.vault.services() as bundle:
         shares = bundle.documents.readers(alice.account, document)
-    assert {share.username for share in shares} == {"alice", "charlie"}
+    assert {share.username for share in shares.items} == {"alice", "charlie"}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ from flask import request
 from flask.typing import ResponseReturnValue
 
 from vault.api import api
-from vault.api.bodies import shown
-from vault.api.documents import asked_limit
+from vault.api.bodies import limit_asked, shown
 from vault.http.identity import current_account
 from vault.services.history import Happening, HappeningPage, Reading
 from vault.wiring import services
@@ -46,13 +45,13 @@ def _reading(reading: Reading) -> dict[str, object]:
 
 @api.get("/me/log")
 def security_log() -> ResponseReturnValue:
-    limit, after = asked_limit(), request.args.get("after")
+    limit, after = limit_asked(), request.args.get("after")
     return _page(services().history.log(current_account(), limit=limit, after=after))
 
 
 @api.get("/documents/<id:document_id>/timeline")
 def timeline(document_id: bytes) -> ResponseReturnValue:
-    account, limit, after = current_account(), asked_limit(), request.args.get("after")
+    account, limit, after = current_account(), limit_asked(), request.args.get("after")
     return _page(services().history.timeline(account, document_id, limit=limit, after=after))
 
 

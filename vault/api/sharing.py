@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from flask import request
 from flask.typing import ResponseReturnValue
 
 from vault.api import api
-from vault.api.bodies import moment, names_in, read_json, required, shown
+from vault.api.bodies import limit_asked, moment, names_in, read_json, required, shown
 from vault.http.identity import check_csrf, current_account
 from vault.services.documents import ReaderView
 from vault.wiring import services
@@ -23,8 +24,10 @@ def _reader(view: ReaderView) -> dict[str, object]:
 
 @api.get("/documents/<id:document_id>/shares")
 def list_shares(document_id: bytes) -> ResponseReturnValue:
-    readers = services().documents.readers(current_account(), document_id)
-    return {"items": [_reader(view) for view in readers], "next": None}
+    page = services().documents.readers(
+        current_account(), document_id, after=request.args.get("after", ""), limit=limit_asked()
+    )
+    return {"items": [_reader(view) for view in page.items], "next": page.next}
 
 
 @api.post("/documents/<id:document_id>/shares")

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from vault.crypto.grants import sign_grant
 from vault.errors import BadInput, Forbidden, NotFound
+from vault.failpoints import reach
 from vault.models import Document, DocumentIndex, DocumentVersion, SharedKeyRegistry, User, Work
 from vault.services import clock
 from vault.services.access import READ, Gate, Held, Need, OpenVersion, put_entry
@@ -93,6 +94,7 @@ class Sharing:
             else:
                 row.expires_at = expires_at
                 self._sign(account, row)
+            reach("share.after_grant")
             self._transactions.record(
                 Event(
                     "share",
