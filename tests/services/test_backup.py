@@ -217,7 +217,7 @@ def test_a_backup_that_died_holds_the_sweep_up_for_ten_minutes(
 ) -> None:
     doomed = vault.upload("alice", b"a", "a")
     with vault.services() as bundle:
-        bundle.backup._hold(b"a dead backup 16")
+        bundle.transactions.writing(lambda session: backup._hold(session, b"a dead backup 16"))
         bundle.documents.delete(vault.alice.account, [doomed])
         assert bundle.sweep.run().blobs == 0
         later = clock.now() + backup.HOLD
@@ -227,6 +227,22 @@ def test_a_backup_that_died_holds_the_sweep_up_for_ten_minutes(
         bundle.backup.write(ArchiveWriter(write_to, later), release="tests")
         with bundle.transactions.reading() as session:
             assert session.get(Lease, b"a dead backup 16") is None
+
+
+def test_a_vault_whose_database_takes_nothing_in_is_backed_up_all_the_same(
+    vault: Vault, tmp_path: Path
+) -> None:
+    vault.upload("alice", b"a", "a")
+    with vault.database() as connection:
+        for table in ("lease", "audit_entry"):
+            connection.execute(
+                f"CREATE TRIGGER no_{table} BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END"
+            )
+    written = write(vault, tmp_path / "archive")
+    assert written.whole and written.blobs == 1
+    other = restored(vault, tmp_path / "archive", tmp_path / "restored")
+    assert findings(other) == []
+    other.close()
 
 
 def test_an_archive_that_was_cut_or_changed_is_not_restored(vault: Vault, tmp_path: Path) -> None:
