@@ -23,7 +23,7 @@ from vault.app import create_app, make_empty_schema, migrate_schema
 from vault.crypto.manifests import decode_parts
 from vault.crypto.parts import blob_name
 from vault.crypto.rows import decode_row
-from vault.errors import Misconfigured
+from vault.errors import Misconfigured, SchemaTooNew
 from vault.extensions import db
 from vault.models import Base, Lease
 from vault.services import backup, clock
@@ -258,6 +258,11 @@ def test_an_archive_that_was_cut_or_changed_is_not_restored(vault: Vault, tmp_pa
         (tmp_path / name).write_bytes(changed)
         with pytest.raises(Misconfigured, match="Nothing was restored"):
             restored(vault, tmp_path / name, tmp_path / f"{name}-restored")
+    (tmp_path / "newer").write_bytes(
+        _with(tmp_path / "whole", "backup.json", b'"schema": "', b'"schema": "9')
+    )
+    with pytest.raises(SchemaTooNew, match="newer release"):
+        restored(vault, tmp_path / "newer", tmp_path / "newer-restored")
     with pytest.raises(Misconfigured, match="not the one of this backup"):
         restored(vault, tmp_path / "whole", tmp_path / "other-key", master_key=MASTER_KEY)
 
