@@ -12,6 +12,7 @@ check into FOLDER, and ends with 1 when one did not. Numbers in comments are sec
 
 import hashlib
 import hmac
+import itertools
 import json
 import pathlib
 import struct
@@ -383,13 +384,34 @@ class Reader:
         right = hmac.digest(directory, enc("directory", owner, version, fingerprint), "sha256")
         need(hmac.compare_digest(right, row["directory_mac"]), "the directory's MAC")
         need(row["retired_at"] is None, "a retired key")
-        for contact in self.backup.rows("contact", user_id=self.id, other_id=owner):
-            context = enc("contact", self.id, owner)
-            known = unseal(
-                derive(self.account_key, "account/contacts"), contact["sealed_fingerprint"], context
-            )
-            need(known == fingerprint, "the owner's key is not the one first met")
+        known = self.contact(owner)
+        need(
+            known is None or self.leads(owner, known, fingerprint), "the owner's key is not the one first met"
+        )
         return row, fingerprint
+
+    def contact(self, other: bytes) -> bytes | None:
+        for row in self.backup.rows("contact", user_id=self.id, other_id=other):
+            key = derive(self.account_key, "account/contacts")
+            return unseal(key, row["sealed_fingerprint"], enc("contact", self.id, other))
+        return None
+
+    def leads(self, user: bytes, old: bytes, new: bytes) -> bool:
+        """Tell whether the statements of a user's pairs lead from one fingerprint to another."""
+        rows = sorted(self.backup.rows("user_key", user_id=user), key=lambda row: row["version"])
+        for before, after in itertools.pairwise(rows):
+            prints = [fingerprint_of(row["wrap_public"], row["sign_public"]) for row in (before, after)]
+            if old == prints[0] != new and after["statement"]:
+                pair = [before["version"], prints[0], after["version"], prints[1]]
+                verify(before, after["statement"], enc("key-rotation", user, *pair), "statement")
+                old = prints[1]
+        return old == new
+
+    def may_follow(self, owner: bytes, remembered: bytes, shown: bytes) -> bool:
+        if self.leads(owner, remembered, shown):
+            return True
+        back = self.leads(owner, shown, remembered)
+        return back if owner == self.id else self.contact(owner) == shown and not back
 
     def open(self, document: Row, grant: Row) -> tuple[list[str], bytes]:
         """Check and decrypt a document; gives path with name, and content."""
@@ -408,11 +430,12 @@ class Reader:
             hashlib.sha256(version["sealed_manifest"]).digest(), version["parts_digest"],
         )  # fmt: skip
         verify(owner, version["signature"], message, "version")
+        granter, _ = self.owner_key(grant["granter_id"], grant["granter_key_version"])
         message = enc(
             "grant", *ids, grant["epoch"], grant["granter_id"], grant["granter_key_version"], grant["reader_id"],
             grant["permission"], grant["expires_at"],
         )  # fmt: skip
-        verify(owner, grant["signature"], message, "grant")
+        verify(granter, grant["signature"], message, "grant")
         dek = self.unwrap(grant, ids)
         context = enc("manifest", *ids, version["revision"])
         manifest = dec("manifest/body", 13, unpad(unseal(dek, version["sealed_manifest"], context)))
@@ -438,7 +461,8 @@ class Reader:
             context = enc("index", version["document_id"], self.id)
             body = unpad(unseal(derive(self.account_key, "account/index"), row["sealed_entry"], context))
             entry = dec("index/body", 9, body)
-            need(entry[:2] == manifest[4:6], "another owner than remembered")
+            need(entry[0] == manifest[4], "another owner than remembered")
+            need(self.may_follow(entry[0], entry[1], manifest[5]), "another key of the owner than remembered")
             need(
                 (number(entry[2]), number(entry[3])) <= (version["number"], version["revision"]),
                 "an older state",

@@ -19,7 +19,7 @@ def test_help_and_version_name_every_command(command: Command) -> None:
     help_ = command("--help")
     assert help_.code == 0
     for name in (
-        *("serve", "users", "keys", "check", "sweep"),
+        *("serve", "users", "keys", "check", "sweep", "backup", "restore", "recover"),
         *("login", "logout", "put", "get", "ls", "share", "revoke", "rm"),
     ):
         assert re.search(rf"^\s+{name}\s+\S", help_.out, re.MULTILINE), name

@@ -21,6 +21,10 @@ from tests.cli.commands import Command, Ended
 from tests.servers.vault import ROOT
 from tests.services.test_backup import write
 from tests.services.test_recovery import made_code
+from vault.cli.recover.account import Account
+from vault.cli.recover.documents import Recovery
+from vault.cli.recover.rows import Row
+from vault.crypto.keypairs import generate_keys, sign_statement
 
 ODD = "..\\..\\.ssh\\\u202eauthorized:keys"
 
@@ -280,6 +284,36 @@ def test_rows_that_were_put_back_are_seen_against_the_audit_chain_and_what_the_u
     assert "the audit chain" in json.loads(ended.out)["problems"][0]
     (told,) = json.loads(ended.out)["documents"]
     assert told["problems"] == ["you remember a newer state of this document"]
+
+
+def test_statements_lead_from_a_remembered_key_to_the_one_that_signs_and_never_back() -> None:
+    """Each pair by the one before it; a statement by another pair, or for another user, leads nowhere."""
+    user, pairs = b"u" * 16, [generate_keys() for _ in range(3)]
+
+    def statement(by: int, of: int, who: bytes = user) -> bytes:
+        return sign_statement(
+            pairs[by], user=who, old_key_version=of, new_key_version=of + 1,
+            new_fingerprint=pairs[of].public.fingerprint,
+        )  # fmt: skip
+
+    def leads(one: int, other: int, *statements: bytes | None) -> bool:
+        account = Account(b"r" * 16, "reader", bytes(32), {}, {}, [])
+        recovery = Recovery(None, None, account, None)  # type: ignore[arg-type]
+        for at, (pair, said) in enumerate(zip(pairs, statements, strict=True)):
+            values = {
+                "version": at + 1,
+                "wrap_public": pair.public.wrap_der,
+                "sign_public": pair.public.sign_der,
+            }
+            recovery._public[user, at + 1] = Row("user_key", values | {"statement": said})
+        return recovery._leads(user, pairs[one].public.fingerprint, pairs[other].public.fingerprint)
+
+    good = (None, statement(0, 1), statement(1, 2))
+    assert [leads(one, other, *good) for one, other in ((0, 0), (0, 1), (0, 2), (1, 2))] == [True] * 4
+    assert [leads(one, other, *good) for one, other in ((1, 0), (2, 0), (2, 1))] == [False] * 3
+    assert not leads(0, 2, None, None, statement(1, 2))
+    assert not leads(0, 1, None, statement(2, 1), None)
+    assert not leads(0, 1, None, statement(0, 1, b"v" * 16), None)
 
 
 def test_damage_is_told_with_its_place_and_what_opens_is_recovered_when_accepted(

@@ -23,7 +23,7 @@ from vault.app import create_app, make_empty_schema, migrate_schema
 from vault.crypto.manifests import decode_parts
 from vault.crypto.parts import blob_name
 from vault.crypto.rows import decode_row
-from vault.errors import Misconfigured
+from vault.errors import Misconfigured, SchemaTooNew
 from vault.extensions import db
 from vault.models import Base, Lease
 from vault.services import backup, clock
@@ -217,7 +217,7 @@ def test_a_backup_that_died_holds_the_sweep_up_for_ten_minutes(
 ) -> None:
     doomed = vault.upload("alice", b"a", "a")
     with vault.services() as bundle:
-        bundle.backup._hold(b"a dead backup 16")
+        bundle.transactions.writing(lambda session: backup._hold(session, b"a dead backup 16"))
         bundle.documents.delete(vault.alice.account, [doomed])
         assert bundle.sweep.run().blobs == 0
         later = clock.now() + backup.HOLD
@@ -227,6 +227,22 @@ def test_a_backup_that_died_holds_the_sweep_up_for_ten_minutes(
         bundle.backup.write(ArchiveWriter(write_to, later), release="tests")
         with bundle.transactions.reading() as session:
             assert session.get(Lease, b"a dead backup 16") is None
+
+
+def test_a_vault_whose_database_takes_nothing_in_is_backed_up_all_the_same(
+    vault: Vault, tmp_path: Path
+) -> None:
+    vault.upload("alice", b"a", "a")
+    with vault.database() as connection:
+        for table in ("lease", "audit_entry"):
+            connection.execute(
+                f"CREATE TRIGGER no_{table} BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END"
+            )
+    written = write(vault, tmp_path / "archive")
+    assert written.whole and written.blobs == 1
+    other = restored(vault, tmp_path / "archive", tmp_path / "restored")
+    assert findings(other) == []
+    other.close()
 
 
 def test_an_archive_that_was_cut_or_changed_is_not_restored(vault: Vault, tmp_path: Path) -> None:
@@ -242,6 +258,11 @@ def test_an_archive_that_was_cut_or_changed_is_not_restored(vault: Vault, tmp_pa
         (tmp_path / name).write_bytes(changed)
         with pytest.raises(Misconfigured, match="Nothing was restored"):
             restored(vault, tmp_path / name, tmp_path / f"{name}-restored")
+    (tmp_path / "newer").write_bytes(
+        _with(tmp_path / "whole", "backup.json", b'"schema": "', b'"schema": "9')
+    )
+    with pytest.raises(SchemaTooNew, match="newer release"):
+        restored(vault, tmp_path / "newer", tmp_path / "newer-restored")
     with pytest.raises(Misconfigured, match="not the one of this backup"):
         restored(vault, tmp_path / "whole", tmp_path / "other-key", master_key=MASTER_KEY)
 

@@ -18,7 +18,8 @@ from vault import __version__
 from vault.app import create_app, make_empty_schema, migrate_schema
 from vault.cli.server import as_json, echo_json, opened
 from vault.config import Settings, load_settings
-from vault.errors import Misconfigured
+from vault.errors import Misconfigured, VaultError
+from vault.services.restore import Restore
 from vault.wiring import new_backup, open_backup, services, wiring
 
 TOLD = 20
@@ -100,19 +101,32 @@ def restore(archive: Path, json_: bool) -> None:
             blobs = vault.restore.put_blobs(source, moved)
             rows = vault.restore.put_rows(source)
             migrate_schema(app)
-            vault.restore.note()
             report = vault.check.run()
+            noted = _note(vault.restore)
     if json_:
         findings = [asdict(finding) for finding in report.findings]
-        echo_json({"rows": rows, "blobs": blobs, "whole": report.whole, "findings": findings})
+        echo_json(
+            {"rows": rows, "blobs": blobs, "whole": report.whole, "findings": findings, "refused": noted}
+        )
     else:
         click.echo(f"Restored {sum(rows.values())} rows and {blobs} blobs.")
         for finding in report.findings[:TOLD]:
             click.echo(f"{finding.invariant}  {finding.text}")
         if len(report.findings) > TOLD:
             click.echo(f"... and {len(report.findings) - TOLD} more: `docvault check` lists them.")
+        if noted:
+            click.echo(f"The vault is restored, but takes no changes: {noted}")
         click.echo("Everything is whole." if report.whole else "Not everything is as it should be.")
-    sys.exit(0 if report.whole else 2)
+    sys.exit(0 if report.whole and not noted else 2)
+
+
+def _note(restore: Restore) -> str:
+    """Write into the audit chain that the vault was restored; gives why that cannot be, when it cannot."""
+    try:
+        restore.note()
+    except VaultError as error:
+        return str(error)
+    return ""
 
 
 def _refuse_absent_key(settings: Settings) -> None:

@@ -13,10 +13,11 @@ import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import IO, Any, Protocol
 
+import structlog
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
@@ -24,7 +25,7 @@ from vault.crypto.manifests import decode_parts
 from vault.crypto.parts import blob_name, blob_size, digest_matches
 from vault.crypto.randomness import new_id
 from vault.crypto.rows import encode_row
-from vault.errors import Missing, Unreadable
+from vault.errors import Missing, Unreadable, VaultError
 from vault.failpoints import reach
 from vault.models import Base, DocumentVersion, Lease, PartList
 from vault.services import clock, seals
@@ -44,6 +45,8 @@ LEFT_OUT: dict[str, str] = {
 HOLDER = b"docvault backup "
 HOLD = timedelta(minutes=10)
 RENEWED = timedelta(minutes=1)
+
+log = structlog.get_logger("vault.backup")
 
 Moved = Callable[[int, int], None]
 """Told how many bytes of the blobs are written, of how many."""
@@ -121,9 +124,8 @@ class Backup:
             out.end(told | {"named": written.named, "named_bytes": written.named_bytes})
         written.rows = dict(out.counted)
         detail = "with blobs" if with_blobs else "without blobs"
-        self._transactions.record_alone(
-            Event("backed_up", None, "backup", succeeded=written.whole, detail=detail)
-        )
+        event = Event("backed_up", None, "backup", succeeded=written.whole, detail=detail)
+        self._write(lambda session: self._transactions.record(event))
         return written
 
     def _write_rows(
@@ -174,30 +176,34 @@ class Backup:
     @contextmanager
     def _holding(self) -> Iterator[Callable[[], None]]:
         """Keep the sweep from destroying while the block runs; gives what renews that from time to time."""
-        lease_id = new_id()
-        renewed = self._hold(lease_id)
+        lease_id, renewed = new_id(), clock.now()
+        self._write(lambda session: _hold(session, lease_id))
 
         def hold() -> None:
             nonlocal renewed
             if clock.now() - renewed > RENEWED:
-                renewed = self._hold(lease_id)
+                renewed = clock.now()
+                self._write(lambda session: _hold(session, lease_id))
 
         try:
             yield hold
         finally:
-            self._transactions.writing(lambda session: _let_go(session, lease_id))
+            self._write(lambda session: _let_go(session, lease_id))
 
-    def _hold(self, lease_id: bytes) -> datetime:
-        def work(session: Session) -> datetime:
-            time = clock.now()
-            lease = session.get(Lease, lease_id, with_for_update=True)
-            if lease is None:
-                session.add(Lease(id=lease_id, holder=HOLDER, expires_at=time + HOLD, swept_at=None))
-            else:
-                lease.expires_at = time + HOLD
-            return time
+    def _write(self, work: Callable[[Session], None]) -> None:
+        """Write beside the backup, if that can be done: a vault that takes nothing in must be backed up above all."""
+        try:
+            self._transactions.writing(work)
+        except VaultError as error:
+            log.warning("backup_not_written_down", error=type(error).__name__)
 
-        return self._transactions.writing(work)
+
+def _hold(session: Session, lease_id: bytes) -> None:
+    lease, until = session.get(Lease, lease_id, with_for_update=True), clock.now() + HOLD
+    if lease is None:
+        session.add(Lease(id=lease_id, holder=HOLDER, expires_at=until, swept_at=None))
+    else:
+        lease.expires_at = until
 
 
 def _let_go(session: Session, lease_id: bytes) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 from vault.cli.recover.account import Account
 from vault.cli.recover.rows import TRACKED, WRONG, Row, Rows, attempt, opens, read_chain, why
 from vault.crypto.accounts import check_directory_mac
 from vault.crypto.grants import unwrap_dek, verify_grant
-from vault.crypto.keypairs import PublicKeys
+from vault.crypto.keypairs import PublicKeys, verify_statement
 from vault.crypto.manifests import (
     IndexKey,
     Manifest,
@@ -113,8 +115,7 @@ class Recovery:
         """Check and open one version. Without a manifest nothing is recovered; with problems it is, once accepted."""
         problems = self._problems_of_rows(found)
         try:
-            owner = self._owner(found, problems)
-            self._check_signatures(found, owner, problems)
+            owner = self._check_signatures(found, problems)
             manifest = self._manifest(found)
         except WRONG as error:
             return None, [], [*problems, why(error)]
@@ -153,9 +154,8 @@ class Recovery:
             problems.append(f"the grant expired on {expires:%Y-%m-%d}")
         return problems
 
-    def _owner(self, found: Found, problems: list[str]) -> PublicKeys:
+    def _signer(self, owner: bytes, version: int, problems: list[str]) -> PublicKeys:
         """Give the public keys that must have signed; one's own come from the opened private ones."""
-        owner, version = found.version["owner_id"], found.version["owner_key_version"]
         if owner == self._account.id and version in self._account.keys:
             return self._account.keys[version].public
         row = self._public.get((owner, version))
@@ -174,12 +174,42 @@ class Recovery:
         ):  # fmt: skip
             problems.append("the owner's key is not one that the directory vouches for")
         known = self._account.contacts.get(owner)
-        if known is not None and known != public.fingerprint:
+        if known is not None and not self._leads(owner, known, public.fingerprint):
             problems.append("the owner's key is not the one that you first met")
         return public
 
-    def _check_signatures(self, found: Found, owner: PublicKeys, problems: list[str]) -> None:
+    def _leads(self, user: bytes, old: bytes, new: bytes) -> bool:
+        """Tell whether statements lead from one fingerprint of a user's to another, or the two are the same."""
+        rows = sorted(
+            (row for (owner, _), row in self._public.items() if owner == user), key=lambda r: r["version"]
+        )
+        for before, after in pairwise(rows):
+            if old == new:
+                return True
+            with suppress(*WRONG):
+                public = PublicKeys(before["wrap_public"], before["sign_public"])
+                follower = PublicKeys(after["wrap_public"], after["sign_public"]).fingerprint
+                if public.fingerprint == old and after["statement"]:
+                    verify_statement(
+                        public, after["statement"], user=user, old_key_version=before["version"],
+                        new_key_version=after["version"], new_fingerprint=follower,
+                    )  # fmt: skip
+                    old = follower
+        return old == new
+
+    def _may_follow(self, owner: bytes, remembered: bytes, shown: bytes) -> bool:
+        """Tell whether a pair may stand in the place of the remembered one: the old one says so, or a person did."""
+        if self._leads(owner, remembered, shown):
+            return True
+        back = self._leads(owner, shown, remembered)
+        return back if owner == self._account.id else self._account.contacts.get(owner) == shown and not back
+
+    def _check_signatures(self, found: Found, problems: list[str]) -> PublicKeys:
+        """Check both signatures, which two pairs of the owner's may have made; give the one of the version."""
         version, grant = found.version, found.grant
+        owner = granter = self._signer(version["owner_id"], version["owner_key_version"], problems)
+        if grant["granter_key_version"] != version["owner_key_version"]:
+            granter = self._signer(grant["granter_id"], grant["granter_key_version"], problems)
         if not opens(
             lambda: verify_version(
                 owner, version["signature"], document=version["document_id"], version=version.id,
@@ -192,13 +222,14 @@ class Recovery:
             problems.append("the owner's signature does not fit the version")
         if not opens(
             lambda: verify_grant(
-                owner, grant["signature"], document=grant["document_id"], version=grant["version_id"],
+                granter, grant["signature"], document=grant["document_id"], version=grant["version_id"],
                 epoch=grant["epoch"], granter=grant["granter_id"],
                 granter_key_version=grant["granter_key_version"], reader=grant["reader_id"],
                 permission=grant["permission"], expires_at=grant["expires_at"],
             )
         ):  # fmt: skip
             problems.append("the owner's signature does not fit the grant")
+        return owner
 
     def _manifest(self, found: Found) -> Manifest:
         grant, version = found.grant, found.version
@@ -227,7 +258,8 @@ class Recovery:
         entry = self._index.open(
             found.memory["sealed_entry"], document=found.document.id, reader=self._account.id
         )
-        if (entry.owner, entry.owner_fingerprint) != (manifest.owner, manifest.owner_fingerprint):
+        follows = self._may_follow(manifest.owner, entry.owner_fingerprint, manifest.owner_fingerprint)
+        if entry.owner != manifest.owner or not follows:
             raise Unreadable("you remember another owner, or another key of his")
         older = (manifest.number, manifest.revision) < (entry.number, entry.revision)
         if found.version["epoch"] < entry.epoch or (found.is_current and older):
