@@ -23,16 +23,31 @@ def check_token() -> None:
         check_csrf(request.form.get("csrf_token"))
 
 
-from vault.web import accounts, display, documents, people, selection, sessions, sharing, uploads  # noqa: E402
+from vault.web import (  # noqa: E402
+    accounts,
+    contacts,
+    display,
+    documents,
+    keypairs,
+    people,
+    selection,
+    sessions,
+    sharing,
+    uploads,
+    work,
+)
 
 __all__ = [
     "accounts",
+    "contacts",
     "display",
     "documents",
+    "keypairs",
     "pages",
     "people",
     "selection",
     "sessions",
     "sharing",
     "uploads",
+    "work",
 ]
