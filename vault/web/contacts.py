@@ -26,5 +26,4 @@ def confirm_contact(username: str) -> ResponseReturnValue:
             work_id = book.confirm(account, username, form.fingerprint.data or "")
             back = safe_next(form.next.data) or url_for(".contacts")
             return done("Confirmed.", url_for(".work", work_id=work_id) if work_id else back)
-    form.fingerprint.data = contact.fingerprint_words
     return page("contacts/confirm.html", form, contact=contact)
