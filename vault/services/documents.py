@@ -242,7 +242,9 @@ class Documents:
 
     def _delete_one(self, session: Session, account: UnlockedAccount, document_id: bytes) -> None:
         self._gate.find(session, account, document_id, Need.OWN, lock=True)
-        owner = session.scalars(select(User).where(User.id == account.user_id).with_for_update()).one()
+        owner = session.scalars(
+            select(User).where(User.id == account.user_id).with_for_update(key_share=True)
+        ).one()
         destroy(session, owner, session.get_one(Document, document_id))
         self._transactions.record(Event("delete", account.user_id, "document", document_id))
 
@@ -297,9 +299,9 @@ def bury(
 
 
 def signed(account: UnlockedAccount, version: DocumentVersion) -> bytes:
-    """Sign a version's row as it stands, as its owner."""
+    """Sign a version's row as it stands, as its owner, with the pair that the row names."""
     return sign_version(
-        account.private,
+        account.private_at(version.owner_key_version),
         document=version.document_id,
         version=version.id,
         number=version.number,

@@ -279,7 +279,7 @@ class Uploads:
         statement = select(User).where(User.username.in_(usernames), User.state == "active")
         found = [user.id for user in session.scalars(statement) if user.id != account.user_id]
         reached = []
-        for person in self._contacts.people(session, set(found)).values() if found else ():
+        for person in self._contacts.people(session, set(found), hold=True).values() if found else ():
             try:
                 self._contacts.meet(session, account, person)
             except KeyChanged:
@@ -290,7 +290,8 @@ class Uploads:
     def _people(
         self, session: Session, account: UnlockedAccount, recipients: Sequence[bytes]
     ) -> list[Person]:
-        people = list(self._contacts.people(session, set(recipients)).values()) if recipients else []
+        found = self._contacts.people(session, set(recipients), hold=True) if recipients else {}
+        people = list(found.values())
         for person in people:
             if person.state != "active":
                 raise BadInput("recipients", f"{person.username} cannot receive documents at the moment.")
@@ -330,9 +331,12 @@ class Uploads:
     def _account_for(
         self, session: Session, account: UnlockedAccount, received: Received, documents: int
     ) -> None:
-        owner = session.scalars(select(User).where(User.id == account.user_id).with_for_update()).one()
+        owner = session.scalars(
+            select(User).where(User.id == account.user_id).with_for_update(key_share=True)
+        ).one()
         if owner.state != "active" or not is_current(session, account, owner.credential_generation):
             raise LoginRequired
+        self._contacts.take_own_keys(session, account)
         owner.stored_bytes += received.stored_bytes
         owner.documents += documents
         if self._limits.quota and owner.stored_bytes > self._limits.quota:
@@ -370,7 +374,8 @@ class Uploads:
         grants = session.scalars(
             select(SharedKeyRegistry).where(SharedKeyRegistry.version_id == opened.version_id)
         ).all()
-        people = self._contacts.people(session, {row.reader_id for row in grants} - {account.user_id})
+        readers = {row.reader_id for row in grants} - {account.user_id}
+        people = self._contacts.people(session, readers, hold=True)
         for row in grants:
             if row.reader_id == account.user_id:
                 new = grant(
@@ -383,7 +388,7 @@ class Uploads:
             try:
                 self._contacts.meet(session, account, person)
             except KeyChanged:
-                session.add(waiting_wrap(account, document.id, person.id))
+                session.add(waiting_wrap(account, document.id, person.id, row))
                 document.readers -= 1
             else:
                 new = grant(

@@ -25,9 +25,11 @@ def check_token() -> None:
 
 from vault.web import (  # noqa: E402
     accounts,
+    contacts,
     deletion,
     display,
     documents,
+    keypairs,
     notices,
     people,
     recovery,
@@ -36,13 +38,16 @@ from vault.web import (  # noqa: E402
     sessions,
     sharing,
     uploads,
+    work,
 )
 
 __all__ = [
     "accounts",
+    "contacts",
     "deletion",
     "display",
     "documents",
+    "keypairs",
     "notices",
     "pages",
     "people",
@@ -52,4 +57,5 @@ __all__ = [
     "sessions",
     "sharing",
     "uploads",
+    "work",
 ]

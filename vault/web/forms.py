@@ -66,7 +66,7 @@ class PassphraseForm(FlaskForm):
 class ProofForm(FlaskForm):
     """The passphrase once more, as changes that matter ask for."""
 
-    proof = PasswordField("Your passphrase", [InputRequired("Type your passphrase.")])
+    current = PasswordField("Your passphrase", [InputRequired("Type your passphrase.")])
 
 
 class RecoverForm(FlaskForm):
@@ -81,6 +81,13 @@ class ResetForm(FlaskForm):
 
 class DeleteAccountForm(FlaskForm):
     confirm = StringField("User name once more", [InputRequired("Type the user name once more.")])
+
+
+class ContactForm(FlaskForm):
+    """Confirm a changed key; the words that were shown come back with the answer."""
+
+    fingerprint = HiddenField()
+    next = HiddenField()
 
 
 class SearchForm(FlaskForm):
