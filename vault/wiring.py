@@ -34,6 +34,7 @@ from vault.services.downloads import Downloads
 from vault.services.invitations import Invitations
 from vault.services.lists import Lists
 from vault.services.quota import Limits
+from vault.services.rekey import Rekey
 from vault.services.resumable import Resumable
 from vault.services.sessions import Sessions
 from vault.services.sharing import Sharing
@@ -144,6 +145,16 @@ class Services:
     @cached_property
     def sharing(self) -> Sharing:
         return Sharing(self.transactions, self.gate, self.contacts)
+
+    @cached_property
+    def rekey(self) -> Rekey:
+        return Rekey(
+            self.transactions,
+            self.gate,
+            self.uploads,
+            self._wiring.store,
+            part_size=self.settings.part_size,
+        )
 
     @cached_property
     def sweep(self) -> Sweep:
