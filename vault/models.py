@@ -279,7 +279,7 @@ class Tombstone(Sealed, Base):
 
 
 class Work(Sealed, Base):
-    """Work that waits: a wrap for a reader whose fingerprint is not confirmed yet, or a document to be re-keyed."""
+    """Work that takes long (see ``services/work.py``), or waits: kind "wrap", for a reader's fingerprint."""
 
     __tablename__ = "work"
 

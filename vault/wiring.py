@@ -41,6 +41,7 @@ from vault.services.sharing import Sharing
 from vault.services.sweep import Sweep
 from vault.services.transactions import Transactions
 from vault.services.uploads import Uploads
+from vault.services.work import Worker, Works
 from vault.services.zips import Zips
 from vault.storage.folder import FolderStore
 from vault.storage.protocol import BlobStore
@@ -145,6 +146,15 @@ class Services:
     @cached_property
     def sharing(self) -> Sharing:
         return Sharing(self.transactions, self.gate, self.contacts)
+
+    @property
+    def workers(self) -> dict[str, Worker]:
+        """What does each kind of work that takes long."""
+        return {"rekey": self.rekey}
+
+    @cached_property
+    def work(self) -> Works:
+        return Works(self.transactions, self.workers)
 
     @cached_property
     def rekey(self) -> Rekey:

@@ -1,8 +1,8 @@
 """Re-key: write a document's content anew under a new DEK and new segment keys, and destroy the old blobs.
 
 What a former reader kept, a DEK or a copy of the database, opens nothing of the new generation. Writing a gibibyte
-fits no request, so a re-key is work of the owner's: a row with a sealed cursor, which his requests advance for at most
-two seconds each. Until the last transaction swaps the generations the old one is read, and from it on the new one;
+fits no request, so a re-key is long work of the owner's (``work.py``): a row with a sealed cursor, which his requests
+advance. Until the last transaction swaps the generations the old one is read, and from it on the new one;
 nothing is readable twice, and plaintext is never more than a piece in memory.
 """
 
@@ -25,7 +25,7 @@ from vault.crypto.rekey import RekeyCursor, open_rekey_cursor, seal_rekey_cursor
 from vault.errors import Conflict, Exists, Missing, NotFound, StorageError, Unreadable
 from vault.failpoints import reach
 from vault.models import DocumentGeneration, DocumentVersion, PartList, SharedKeyRegistry, Upload, Work
-from vault.services import clock
+from vault.services import clock, work
 from vault.services.access import Gate, Held, Need, OpenVersion, entry_of, put_entry
 from vault.services.audit import Event
 from vault.services.content import Content, fetch, place
@@ -39,21 +39,10 @@ from vault.storage.protocol import BlobStore
 
 log = structlog.get_logger("vault.rekey")
 
-SECONDS = 1.5
-"""After this no further part is begun, so that a request ends within two seconds."""
+SWAP_SECONDS = 0.5
+"""What is left of a request's time for its end; within it no further part is begun."""
 GRACE = timedelta(hours=1)
 """What is being downloaded is sent to its end; then the old blobs go."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a re-key has come, in parts; when it is finished its work is gone."""
-
-    work_id: bytes
-    document_id: bytes
-    done: int
-    total: int
-    finished: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +51,7 @@ class _Begun:
 
     work_id: bytes
     document_id: bytes
-    sealed: bytes | None
+    row_cursor: bytes | None
     cursor: RekeyCursor = field(repr=False)
     manifest: Manifest = field(repr=False)
     content: Content = field(repr=False)
@@ -109,77 +98,71 @@ class Rekey:
         With ``at_once`` the old blobs have no hour of grace: who is downloading them is cut off.
         """
 
-        def work(session: Session) -> bytes:
+        def change(session: Session) -> bytes:
             self._gate.find(session, account, document_id, Need.OWN, lock=True)
             row = ask_in(session, account, document_id, at_once=at_once)
             self._transactions.record(Event("rekey_asked", account.user_id, "document", document_id))
             return row.id
 
-        return self._transactions.writing(work, account.user_id, ("document", document_id))
+        return self._transactions.writing(change, account.user_id, ("document", document_id))
 
-    def advance(self, account: UnlockedAccount, work_id: bytes) -> Progress:
-        """Carry a re-key on for at most two seconds; the request that writes the last part swaps the generations.
+    def advance(self, account: UnlockedAccount, work_id: bytes, until: float) -> None:
+        """Carry a re-key on until ``until``; who writes the last part swaps the generations, and the work is gone.
 
         Raises ``Conflict`` when the document was replaced or renamed meanwhile: the work stays, and begins anew.
         """
-        until = time.monotonic() + SECONDS
         begun = self._open(account, work_id)
         if begun.cursor.version is None:
             self._begin(account, begun)
             begun = self._open(account, work_id)
-        done = self._copy(account, begun, until)
-        if done < begun.total:
-            if done > begun.cursor.done:
-                self._note(account, begun, done)
-            return Progress(work_id, begun.document_id, done, begun.total)
+        done = self._copy(account, begun, until - SWAP_SECONDS)
+        if done == begun.total:
+            self._finish(account, begun)
+        elif done > begun.cursor.done:
+            self._note(account, begun, done)
+
+    def _finish(self, account: UnlockedAccount, begun: _Begun) -> None:
+        """See that the new generation lies in the store whole, then let it take the old one's place."""
+        about = ("document", begun.document_id)
+        sizes = {info.name: info.size for info in self._store.list(f"{begun.segment.hex()}/")}
+        with self._audited(account, begun.document_id):
+            for number in range(begun.total):
+                if sizes.get(begun.name(number)) != blob_size(begun.part(number).length):
+                    raise Unreadable("rekey:missing")
         self._transactions.writing(
-            lambda session: self._swap(session, account, begun),
-            account.user_id,
-            ("document", begun.document_id),
+            lambda session: self._swap(session, account, begun), account.user_id, about
         )
         if begun.cursor.at_once:
             self._destroy(begun.manifest)
-        return Progress(work_id, begun.document_id, done, begun.total, finished=True)
-
-    def progress(self, account: UnlockedAccount, work_id: bytes) -> Progress:
-        """Tell how far a re-key of one's own has come, without carrying it on."""
-        with self._transactions.reading(account.user_id) as session:
-            row = _own_row(session, account, work_id)
-            if row.document_id is None:
-                raise NotFound
-            cursor = _cursor_of(account, row)
-            return Progress(row.id, row.document_id, cursor.done, row.total)
 
     def give_up(self, account: UnlockedAccount, work_id: bytes) -> None:
         """End a re-key without new keys; what it has written is destroyed, what could be read stays as it is."""
 
-        def work(session: Session) -> None:
-            row = _own_row(session, account, work_id)
+        def change(session: Session) -> None:
+            row, document_id = _own_row(session, account, work_id)
             cursor = _cursor_of(account, row)
             session.delete(row)
             _bury_new(session, cursor)
-            self._transactions.record(Event("rekey_given_up", account.user_id, "document", row.document_id))
+            self._transactions.record(Event("rekey_given_up", account.user_id, "document", document_id))
 
-        self._transactions.writing(work, account.user_id)
+        self._transactions.writing(change, account.user_id)
 
     # Before and after the parts
 
     def _open(self, account: UnlockedAccount, work_id: bytes) -> _Begun:
         """Read the work and the version that it began from, which must still be the current one."""
         with self._transactions.reading(account.user_id) as session:
-            row = _own_row(session, account, work_id)
-            if row.document_id is None:
-                raise NotFound
-            held = self._gate.find(session, account, row.document_id, Need.OWN)
+            row, document_id = _own_row(session, account, work_id)
+            held = self._gate.find(session, account, document_id, Need.OWN)
             opened = self._gate.open(session, account, held)
             cursor = _cursor_of(account, row)
             if cursor.version is not None and _has_expired(session, cursor):
                 cursor = RekeyCursor(cursor.at_once)
             parts = session.get(PartList, opened.version_id)
             if parts is None:
-                raise Unreadable("parts:missing", "document", row.document_id)
+                raise Unreadable("parts:missing", "document", document_id)
             content = Content(self._store, place(opened.manifest, parts.parts))
-            begun = _Begun(row.id, row.document_id, row.cursor, cursor, opened.manifest, content)
+            begun = _Begun(row.id, document_id, row.cursor, cursor, opened.manifest, content)
         if cursor.version is not None and not _began_from(cursor, opened):
             self._begin_anew(account, begun)
             raise Conflict
@@ -188,7 +171,7 @@ class Rekey:
     def _begin(self, account: UnlockedAccount, begun: _Begun) -> None:
         """Write the row of what will be written, and the cursor with its new key."""
 
-        def work(session: Session) -> None:
+        def change(session: Session) -> None:
             held = self._gate.find(session, account, begun.document_id, Need.OWN, lock=True)
             opened = self._gate.open(session, account, held)
             row = _unchanged(session, account, begun)
@@ -200,37 +183,37 @@ class Rekey:
                 begun.cursor.at_once, opened.version_id, opened.manifest.revision,
                 upload.id, new_secret(), part_size, 0,
             )  # fmt: skip
-            row.cursor = _sealed(account, row, cursor)
+            _move(account, row, cursor)
             self._transactions.record(Event("rekey_begun", account.user_id, "document", begun.document_id))
 
-        self._transactions.writing(work, account.user_id, ("document", begun.document_id))
+        self._transactions.writing(change, account.user_id, ("document", begun.document_id))
 
     def _begin_anew(self, account: UnlockedAccount, begun: _Begun) -> None:
         """Forget what was written of a version that is the current one no longer."""
 
-        def work(session: Session) -> None:
+        def change(session: Session) -> None:
             row = _unchanged(session, account, begun)
-            row.cursor = _sealed(account, row, RekeyCursor(begun.cursor.at_once))
+            _move(account, row, RekeyCursor(begun.cursor.at_once))
             _bury_new(session, begun.cursor)
             self._transactions.record(
                 Event("rekey_overtaken", account.user_id, "document", begun.document_id)
             )
 
-        self._transactions.writing(work, account.user_id)
+        self._transactions.writing(change, account.user_id)
 
     def _note(self, account: UnlockedAccount, begun: _Begun, done: int) -> None:
         """Remember how far it came, and keep what was written from expiring for another day."""
 
-        def work(session: Session) -> None:
+        def change(session: Session) -> None:
             row = _unchanged(session, account, begun)
             upload = session.get(Upload, begun.segment)
             if upload is None:
                 raise Conflict
-            row.cursor = _sealed(account, row, begun.cursor._replace(done=done))
+            _move(account, row, begun.cursor._replace(done=done))
             upload.expires_at = expiry(clock.now().date())
             self._transactions.record(Event("rekey_advanced", account.user_id, "document", begun.document_id))
 
-        self._transactions.writing(work, account.user_id)
+        self._transactions.writing(change, account.user_id)
 
     # The parts
 
@@ -357,20 +340,10 @@ def ask_in(session: Session, account: UnlockedAccount, document_id: bytes, *, at
     """Ask for new keys of a document of one's own, within a transaction that holds it; twice is once."""
     row = session.scalar(select(Work).where(Work.document_id == document_id, Work.kind == REKEY))
     if row is None:
-        row = Work(
-            id=new_id(),
-            kind=REKEY,
-            user_id=account.user_id,
-            document_id=document_id,
-            other_id=None,
-            cursor=None,
-            total=0,
-            created_at=clock.now(),
-        )
-        session.add(row)
+        row = work.begin(session, account, REKEY, 0, document_id=document_id)
     cursor = _cursor_of(account, row)
     if at_once and not cursor.at_once:
-        row.cursor = _sealed(account, row, cursor._replace(at_once=True))
+        _move(account, row, cursor._replace(at_once=True))
     return row
 
 
@@ -379,34 +352,37 @@ def count_parts(size: int, part_size: int) -> int:
     return max(1, -(-size // part_size)) if part_size else 0
 
 
-def _own_row(session: Session, account: UnlockedAccount, work_id: bytes) -> Work:
-    row = session.get(Work, work_id)
-    if row is None or row.kind != REKEY or row.user_id != account.user_id:
+def _own_row(session: Session, account: UnlockedAccount, work_id: bytes) -> tuple[Work, bytes]:
+    """Load a re-key of one's own with the document that it is about."""
+    row = work.locked(session, account, work_id)
+    if row.kind != REKEY or row.document_id is None:
         raise NotFound
-    return row
+    return row, row.document_id
 
 
 def _unchanged(session: Session, account: UnlockedAccount, begun: _Begun) -> Work:
     """Load the work's row again; raises ``Conflict`` when another request has carried it on, or ended it."""
     row = session.get(Work, begun.work_id, with_for_update=True)
-    if row is None or row.user_id != account.user_id or row.cursor != begun.sealed:
+    if row is None or row.user_id != account.user_id or row.cursor != begun.row_cursor:
         raise Conflict
     return row
 
 
 def _cursor_of(account: UnlockedAccount, row: Work) -> RekeyCursor:
     """Open a work's cursor; one that does not open, of before the account key was changed, begins anew."""
-    if row.cursor is None:
+    place = work.position(row).place
+    if not place:
         return RekeyCursor()
     try:
-        return open_rekey_cursor(account.account_key, row.cursor, work=row.id, user=account.user_id)
+        return open_rekey_cursor(account.account_key, place, work=row.id, user=account.user_id)
     except Unreadable:
         log.warning("rekey_begins_anew", work=row.id.hex())
         return RekeyCursor()
 
 
-def _sealed(account: UnlockedAccount, row: Work, cursor: RekeyCursor) -> bytes:
-    return seal_rekey_cursor(account.account_key, cursor, work=row.id, user=account.user_id)
+def _move(account: UnlockedAccount, row: Work, cursor: RekeyCursor) -> None:
+    sealed = seal_rekey_cursor(account.account_key, cursor, work=row.id, user=account.user_id)
+    work.move(row, work.Position(done=cursor.done, place=sealed))
 
 
 def _began_from(cursor: RekeyCursor, opened: OpenVersion) -> bool:
