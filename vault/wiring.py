@@ -161,6 +161,7 @@ class Services:
         return Rekey(
             self.transactions,
             self.gate,
+            self.downloads,
             self.uploads,
             self._wiring.store,
             part_size=self.settings.part_size,

@@ -86,7 +86,7 @@ class Downloads:
                 version = self._gate.open_older(session, account, held, version_id)
             else:
                 version = self._gate.open(session, account, held)
-            parts = place(version.manifest, self._encoded_parts(session, version))
+            parts = place(version.manifest, self.encoded_parts(session, version))
         self._gate.remember_soon(self._transactions, account, [version])
         manifest = version.manifest
         return Opened(
@@ -101,16 +101,19 @@ class Downloads:
             with self._transactions.reading(account.user_id, ("document", document_id)) as session:
                 held = self._gate.find(session, account, document_id, Need.READ)
                 version = self._gate.open(session, account, held)
-                encoded = self._encoded_parts(session, version)
+                encoded = self.encoded_parts(session, version)
                 place(version.manifest, encoded)
             members.append(Member(document_id, version.manifest, _made_at(held), encoded))
             opened.append(version)
         self._gate.remember_soon(self._transactions, account, opened)
         return members
 
-    def _encoded_parts(self, session: Session, version: OpenVersion) -> bytes:
+    def encoded_parts(self, session: Session, version: OpenVersion) -> bytes:
+        """Load the part list of a version that is open; ``place`` decodes it."""
         found = seals.verified_row(session, _PARTS, PartList, parameters={"version": version.version_id})
         if found is None:
+            if session.get(DocumentVersion, version.version_id) is None:
+                raise Conflict  # re-keyed or deleted since the version was looked up
             raise Unreadable("parts:missing", "document", version.document_id)
         encoded: bytes = seals.believed(found[0]).parts
         return encoded

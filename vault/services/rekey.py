@@ -30,6 +30,7 @@ from vault.services.access import Gate, Held, Need, OpenVersion, entry_of, put_e
 from vault.services.audit import Event
 from vault.services.content import Content, fetch, place
 from vault.services.documents import bury
+from vault.services.downloads import Downloads
 from vault.services.pipeline import Pipeline
 from vault.services.quota import REKEY, expiry, new_upload
 from vault.services.transactions import Transactions
@@ -84,10 +85,18 @@ class Rekey:
     """Ask for re-keys, and carry them on."""
 
     def __init__(
-        self, transactions: Transactions, gate: Gate, uploads: Uploads, store: BlobStore, *, part_size: int
+        self,
+        transactions: Transactions,
+        gate: Gate,
+        downloads: Downloads,
+        uploads: Uploads,
+        store: BlobStore,
+        *,
+        part_size: int,
     ) -> None:
         self._transactions = transactions
         self._gate = gate
+        self._downloads = downloads
         self._uploads = uploads
         self._store = store
         self._part_size = part_size
@@ -158,10 +167,8 @@ class Rekey:
             cursor = _cursor_of(account, row)
             if cursor.version is not None and _has_expired(session, cursor):
                 cursor = RekeyCursor(cursor.at_once)
-            parts = session.get(PartList, opened.version_id)
-            if parts is None:
-                raise Unreadable("parts:missing", "document", document_id)
-            content = Content(self._store, place(opened.manifest, parts.parts))
+            parts = self._downloads.encoded_parts(session, opened)
+            content = Content(self._store, place(opened.manifest, parts))
             begun = _Begun(row.id, document_id, row.cursor, cursor, opened.manifest, content)
         if cursor.version is not None and not _began_from(cursor, opened):
             self._begin_anew(account, begun)
