@@ -117,6 +117,18 @@ class Contact(Sealed, Base):
     created_at: Mapped[datetime] = mapped_column(Moment)
 
 
+class Notice(Sealed, Base):
+    """What a person is told after the next login, until he says that he has read it; ``other_id`` is who did it."""
+
+    __tablename__ = "notice"
+
+    id: Mapped[bytes] = mapped_column(Id, primary_key=True)
+    user_id: Mapped[bytes] = mapped_column(ForeignKey("user.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(24))
+    other_id: Mapped[bytes | None] = mapped_column(ForeignKey("user.id"))
+    created_at: Mapped[datetime] = mapped_column(Moment)
+
+
 class Invitation(Sealed, Base):
     """A one-time code: ``kind`` is "setup" (makes the first administrator) or "invitation"."""
 

@@ -24,16 +24,18 @@ from vault.crypto.randomness import new_id, new_secret
 from vault.errors import Misconfigured, Unreadable, VaultError
 from vault.extensions import db
 from vault.models import AuditHead
-from vault.services import audit, seals
+from vault.services import audit, confirming, keypairs, seals
 from vault.services.access import Gate
 from vault.services.accounts import Accounts
 from vault.services.check import Check
+from vault.services.confirming import ContactBook, Wraps
 from vault.services.contacts import Contacts
 from vault.services.documents import Documents
 from vault.services.downloads import Downloads
 from vault.services.invitations import Invitations
+from vault.services.keypairs import Keypairs
 from vault.services.lists import Lists
-from vault.services.quota import Limits
+from vault.services.quota import REKEY, Limits
 from vault.services.rekey import Rekey
 from vault.services.resumable import Resumable
 from vault.services.sessions import Sessions
@@ -74,7 +76,7 @@ class Services:
         self._wiring = wiring
         self.settings = wiring.settings
         self.transactions = Transactions(session, request_id, wiring.turn)
-        self.contacts = Contacts(wiring.master)
+        self.contacts = Contacts(wiring.master, self.transactions.record)
         self.gate = Gate(wiring.master, self.contacts)
 
     @cached_property
@@ -147,10 +149,24 @@ class Services:
     def sharing(self) -> Sharing:
         return Sharing(self.transactions, self.gate, self.contacts)
 
+    @cached_property
+    def keypairs(self) -> Keypairs:
+        return Keypairs(
+            self.transactions, self.contacts, self.accounts, self._wiring.master, self.settings.rsa_bits
+        )
+
+    @cached_property
+    def contact_book(self) -> ContactBook:
+        return ContactBook(self.transactions, self.contacts)
+
     @property
     def workers(self) -> dict[str, Worker]:
         """What does each kind of work that takes long."""
-        return {"rekey": self.rekey}
+        return {
+            keypairs.KIND: self.keypairs,
+            confirming.KIND: Wraps(self.transactions, self.gate, self.contacts),
+            REKEY: self.rekey,
+        }
 
     @cached_property
     def work(self) -> Works:

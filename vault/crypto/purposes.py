@@ -98,6 +98,13 @@ GRANT = Purpose(
         "reader:id", "permission:text", "expires_at:time?",
     ),
 )  # fmt: skip
+KEY_ROTATION = Purpose(
+    "docvault/v1/key-rotation",
+    (
+        "user:id", "old_key_version:number", "old_fingerprint:key", "new_key_version:number",
+        "new_fingerprint:key",
+    ),
+)  # fmt: skip
 VERSION = Purpose(
     "docvault/v1/version",
     (
@@ -151,18 +158,9 @@ PURPOSES: tuple[Purpose, ...] = (
     ACCOUNT_REKEY, SESSION_KEY,
     UNLOCK_INNER, UNLOCK_OUTER, PRIVATE_WRAP_KEY, PRIVATE_SIGN_KEY, CONTACT, INDEX, SESSION, MANIFEST, PART,
     UPLOAD_TOKEN, UPLOAD_SEGMENT_KEY, UPLOAD_METADATA, REKEY,
-    DEK_WRAP, GRANT, VERSION, DIRECTORY, SUBJECT, ROW, ETAG, FINGERPRINT, AUDIT,
+    DEK_WRAP, GRANT, KEY_ROTATION, VERSION, DIRECTORY, SUBJECT, ROW, ETAG, FINGERPRINT, AUDIT,
     MANIFEST_BODY, INDEX_BODY, PARTS_BODY, TOUCHED_BODY, REKEY_BODY,
 )  # fmt: skip
 
 # Names and fields that FORMAT.md reserves for what is not written yet; nothing else may take them.
-RESERVED: tuple[Purpose, ...] = (
-    Purpose("docvault/v1/recovery/kek", ("user:id", "method:id")),
-    Purpose(
-        "docvault/v1/key-rotation",
-        (
-            "user:id", "old_key_version:number", "old_fingerprint:key", "new_key_version:number",
-            "new_fingerprint:key",
-        ),
-    ),
-)  # fmt: skip
+RESERVED: tuple[Purpose, ...] = (Purpose("docvault/v1/recovery/kek", ("user:id", "method:id")),)

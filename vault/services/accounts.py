@@ -216,7 +216,7 @@ class Accounts:
         """
         if new is not None:
             passphrases.check_own(new, account.username)
-        self._prove(account, current)
+        self.prove(account, current, "passphrase_change")
         chosen, parameters = new or generate_passphrase(), KdfParameters.fresh()
         kek = passphrases.derive(chosen, parameters)
         self._transactions.writing(
@@ -224,8 +224,11 @@ class Accounts:
         )
         return chosen
 
-    def _prove(self, account: UnlockedAccount, passphrase: str) -> None:
-        """Open the account key with ``passphrase`` once more, as changes that matter ask for; guesses are counted."""
+    def prove(self, account: UnlockedAccount, passphrase: str, action: str) -> None:
+        """Open the account key with ``passphrase`` once more, as changes that matter ask for; guesses are counted.
+
+        Raises ``WrongLogin``; the failure is recorded as one of ``action``.
+        """
         attempts = self._transactions.writing(
             lambda session: throttle.count_attempt(session, self._master, name=account.username, address=None)
         )
@@ -245,7 +248,7 @@ class Accounts:
             )  # fmt: skip
         except Unreadable as unreadable:
             self._transactions.record_alone(
-                Event("passphrase_change", account.user_id, "user", account.user_id, succeeded=False)
+                Event(action, account.user_id, "user", account.user_id, succeeded=False)
             )
             raise WrongLogin("This is not your current passphrase.") from unreadable
         self._transactions.writing(lambda session: throttle.take_back(session, attempts))

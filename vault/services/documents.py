@@ -273,7 +273,9 @@ class Documents:
             session.delete(version)
         session.flush()
         session.delete(document)
-        owner = session.scalars(select(User).where(User.id == account.user_id).with_for_update()).one()
+        owner = session.scalars(
+            select(User).where(User.id == account.user_id).with_for_update(key_share=True)
+        ).one()
         owner.stored_bytes -= stored
         owner.documents -= 1
         self._transactions.record(Event("delete", account.user_id, "document", document_id))
@@ -313,9 +315,9 @@ def bury(
 
 
 def signed(account: UnlockedAccount, version: DocumentVersion) -> bytes:
-    """Sign a version's row as it stands, as its owner."""
+    """Sign a version's row as it stands, as its owner, with the pair that the row names."""
     return sign_version(
-        account.private,
+        account.private_at(version.owner_key_version),
         document=version.document_id,
         version=version.id,
         number=version.number,

@@ -21,7 +21,7 @@ from vault.services.access import READ, Gate, Held, Need, OpenVersion, put_entry
 from vault.services.audit import Event
 from vault.services.contacts import Contacts, Person
 from vault.services.documents import signed
-from vault.services.grants import find_recipients, grant, unique
+from vault.services.grants import WAITING, find_recipients, grant, unique
 from vault.services.rekey import ask_in
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
@@ -58,7 +58,7 @@ class Sharing:
         def work(session: Session) -> None:
             opened = [self._owned(session, account, document_id) for document_id in document_ids]
             ids = find_recipients(session, account, wanted)
-            people = self._contacts.people(session, set(ids))
+            people = self._contacts.people(session, set(ids), hold=True)
             self._contacts.meet(session, account, *people.values())
             for held, version in opened:
                 self._grant_all(session, account, held, version, list(people.values()), expires_at)
@@ -106,12 +106,12 @@ class Sharing:
 
     def _sign(self, account: UnlockedAccount, row: SharedKeyRegistry) -> None:
         row.signature = sign_grant(
-            account.private,
+            account.private_at(row.granter_key_version),
             document=row.document_id,
             version=row.version_id,
             epoch=row.epoch,
             granter=account.user_id,
-            granter_key_version=account.key_version,
+            granter_key_version=row.granter_key_version,
             reader=row.reader_id,
             permission=row.permission,
             expires_at=row.expires_at,
@@ -163,7 +163,7 @@ class Sharing:
     ) -> int:
         document = held.document
         waiting = session.scalars(
-            select(Work).where(Work.document_id == document.id, Work.kind == "wrap")
+            select(Work).where(Work.document_id == document.id, Work.kind == WAITING)
         ).all()
         gone = [row for row in self._grants(session, document).values() if row.reader_id in user_ids]
         for work in waiting:

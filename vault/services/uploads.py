@@ -30,7 +30,6 @@ from vault.errors import (
 from vault.models import (
     Document,
     DocumentVersion,
-    LoginSession,
     PartList,
     SharedKeyRegistry,
     Upload,
@@ -46,7 +45,7 @@ from vault.services.grants import find_recipients, grant, owner_self, unique, wa
 from vault.services.pipeline import Pipeline, Read, pieces_of
 from vault.services.quota import WHOLE, Limits, begin_upload
 from vault.services.transactions import Transactions
-from vault.services.unlocked import UnlockedAccount
+from vault.services.unlocked import UnlockedAccount, is_current
 from vault.storage.protocol import BlobStore
 
 
@@ -280,7 +279,7 @@ class Uploads:
         statement = select(User).where(User.username.in_(usernames), User.state == "active")
         found = [user.id for user in session.scalars(statement) if user.id != account.user_id]
         reached = []
-        for person in self._contacts.people(session, set(found)).values() if found else ():
+        for person in self._contacts.people(session, set(found), hold=True).values() if found else ():
             try:
                 self._contacts.meet(session, account, person)
             except KeyChanged:
@@ -291,7 +290,8 @@ class Uploads:
     def _people(
         self, session: Session, account: UnlockedAccount, recipients: Sequence[bytes]
     ) -> list[Person]:
-        people = list(self._contacts.people(session, set(recipients)).values()) if recipients else []
+        found = self._contacts.people(session, set(recipients), hold=True) if recipients else {}
+        people = list(found.values())
         for person in people:
             if person.state != "active":
                 raise BadInput("recipients", f"{person.username} cannot receive documents at the moment.")
@@ -339,9 +339,12 @@ class Uploads:
         limited: bool = True,
     ) -> None:
         """Add to what the owner stores; raises ``LoginRequired``, or ``QuotaExceeded`` where no more fits."""
-        owner = session.scalars(select(User).where(User.id == account.user_id).with_for_update()).one()
-        if owner.state != "active" or not _is_current(session, account, owner.credential_generation):
+        owner = session.scalars(
+            select(User).where(User.id == account.user_id).with_for_update(key_share=True)
+        ).one()
+        if owner.state != "active" or not is_current(session, account, owner.credential_generation):
             raise LoginRequired
+        self._contacts.take_own_keys(session, account)
         owner.stored_bytes += stored_bytes
         owner.documents += documents
         if limited and self._limits.quota and owner.stored_bytes > self._limits.quota:
@@ -382,7 +385,8 @@ class Uploads:
         grants = session.scalars(
             select(SharedKeyRegistry).where(SharedKeyRegistry.version_id == opened.version_id)
         ).all()
-        people = self._contacts.people(session, {row.reader_id for row in grants} - {account.user_id})
+        readers = {row.reader_id for row in grants} - {account.user_id}
+        people = self._contacts.people(session, readers, hold=True)
         for row in grants:
             if row.reader_id == account.user_id:
                 new = grant(
@@ -395,7 +399,7 @@ class Uploads:
             try:
                 self._contacts.meet(session, account, person)
             except KeyChanged:
-                session.add(waiting_wrap(account, document.id, person.id))
+                session.add(waiting_wrap(account, document.id, person.id, row))
                 document.readers -= 1
             else:
                 new = grant(
@@ -456,11 +460,3 @@ def _reader(pieces: Iterator[bytes]) -> Read:
         return taken
 
     return read
-
-
-def _is_current(session: Session, account: UnlockedAccount, generation: int) -> bool:
-    """Tell whether a session still counts: of this generation, or carried over by the passphrase change."""
-    if account.generation == generation:
-        return True
-    row = session.get(LoginSession, account.session_id)
-    return row is not None and row.credential_generation == generation

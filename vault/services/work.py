@@ -84,12 +84,12 @@ class Works:
                 .where(Work.user_id == account.user_id, Work.kind.in_(list(self._workers)))
                 .order_by(Work.created_at, Work.id)
             ).all()
-            return [_view(row) for row in rows]
+            return [view_of(row) for row in rows]
 
     def view(self, account: UnlockedAccount, work_id: bytes) -> WorkView:
         """Show one's own work; raises ``NotFound`` when it is done, or somebody else's."""
         with self._transactions.reading(account.user_id, ("work", work_id)) as session:
-            view = _view(_own(session.get(Work, work_id), account))
+            view = view_of(_own(session.get(Work, work_id), account))
             if view.kind not in self._workers:
                 raise NotFound
             return view
@@ -102,7 +102,7 @@ class Works:
         self._workers[view.kind].advance(account, work_id, time.monotonic() + seconds)
         with self._transactions.reading(account.user_id) as session:
             row = session.get(Work, work_id)
-            return None if row is None else _view(row)
+            return None if row is None else view_of(row)
 
     def finish(self, account: UnlockedAccount, work_id: bytes) -> None:
         """Go on until the work is done, or nothing more of it can be done; for commands."""
@@ -164,7 +164,8 @@ def _own(row: Work | None, account: UnlockedAccount) -> Work:
     return row
 
 
-def _view(row: Work) -> WorkView:
+def view_of(row: Work) -> WorkView:
+    """Show a row to its owner."""
     at = position(row)
     return WorkView(
         row.id, row.kind, at.done, at.failed, row.total, row.document_id, row.other_id, row.created_at

@@ -1,7 +1,7 @@
 """generations of documents
 
 Revision ID: 0002_rekey
-Revises: 0001
+Revises: 0002_pairs
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = '0002_rekey'
-down_revision = '0001'
+down_revision = '0002_pairs'
 branch_labels = None
 depends_on = None
 
