@@ -302,7 +302,7 @@ def test_a_part_that_is_lost_before_the_swap_keeps_the_old_generation(
         with pytest.raises(Unreadable):
             bundle.work.finish(alice, work_id)
         assert vault.read("alice", document) == CONTENT
-        bundle.rekey.give_up(alice, work_id)
+        bundle.rekey.give_up(alice, document)
     rekey(vault, document)
     assert vault.read("alice", document) == CONTENT and view(vault, document).generation == 2
 
@@ -376,7 +376,7 @@ def test_it_is_given_up_or_its_document_deleted(anywhere: Vault) -> None:
         for document in (kept, gone):
             work_id = bundle.rekey.ask(alice, document)
             step(bundle, vault, work_id)
-            bundle.rekey.give_up(alice, work_id) if document == kept else bundle.documents.delete(
+            bundle.rekey.give_up(alice, kept) if document == kept else bundle.documents.delete(
                 alice, [gone]
             )
             with pytest.raises(NotFound):
@@ -397,9 +397,10 @@ def test_it_is_the_owners_alone(vault: Vault, who: str) -> None:
         with pytest.raises(Forbidden if who == "bob" else NotFound):
             bundle.rekey.ask(other, document)
         work_id = bundle.rekey.ask(vault.alice.account, document)
-        for act in (bundle.rekey.give_up, bundle.work.go_on):
-            with pytest.raises(NotFound):
-                act(other, work_id)
+        with pytest.raises(Forbidden if who == "bob" else NotFound):
+            bundle.rekey.give_up(other, document)
+        with pytest.raises(NotFound):
+            bundle.work.go_on(other, work_id)
 
 
 def test_no_quota_refuses_it_and_it_is_no_open_upload(vault: Vault) -> None:

@@ -13,6 +13,6 @@ from vault.extensions import csrf
 api = Blueprint("api", __name__, url_prefix="/api/v1")
 csrf.exempt(api)
 
-from vault.api import accounts, documents, people, sessions, sharing  # noqa: E402
+from vault.api import accounts, documents, people, rekey, sessions, sharing  # noqa: E402
 
-__all__ = ["accounts", "api", "documents", "people", "sessions", "sharing"]
+__all__ = ["accounts", "api", "documents", "people", "rekey", "sessions", "sharing"]

@@ -9,7 +9,7 @@ nothing is readable twice, and plaintext is never more than a piece in memory.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,7 +22,7 @@ from vault.crypto.manifests import Manifest, Part, Segment, encode_parts, parts_
 from vault.crypto.parts import blob_name, blob_size, open_part
 from vault.crypto.randomness import new_id, new_secret
 from vault.crypto.rekey import RekeyCursor, open_rekey_cursor, seal_rekey_cursor
-from vault.errors import Conflict, Exists, Missing, NotFound, StorageError, Unreadable
+from vault.errors import Conflict, Exists, Missing, NotFound, StorageError, Unreadable, VaultError
 from vault.failpoints import reach
 from vault.models import DocumentGeneration, DocumentVersion, PartList, SharedKeyRegistry, Upload, Work
 from vault.services import clock, work
@@ -120,6 +120,26 @@ class Rekey:
 
         Raises ``Conflict`` when the document was replaced or renamed meanwhile: the work stays, and begins anew.
         """
+        self._advance(account, work_id, until)
+
+    def carry_on(
+        self, account: UnlockedAccount, work_ids: Sequence[bytes], seconds: float = work.BATCH_SECONDS
+    ) -> list[bytes]:
+        """Carry on re-keys that were just asked for; return those that this was too short for.
+
+        What goes wrong is told by the request that goes on with them: what was asked for beside them has been done.
+        """
+        until, left = time.monotonic() + seconds, []
+        for work_id in work_ids:
+            try:
+                if left or not self._advance(account, work_id, until):
+                    left.append(work_id)
+            except VaultError:
+                left.append(work_id)
+        return left
+
+    def _advance(self, account: UnlockedAccount, work_id: bytes, until: float) -> bool:
+        """Carry a re-key on until ``until``; tell whether it is over."""
         begun = self._open(account, work_id)
         if begun.cursor.version is None:
             self._begin(account, begun)
@@ -127,8 +147,10 @@ class Rekey:
         done = self._copy(account, begun, until - SWAP_SECONDS)
         if done == begun.total:
             self._finish(account, begun)
-        elif done > begun.cursor.done:
+            return True
+        if done > begun.cursor.done:
             self._note(account, begun, done)
+        return False
 
     def _finish(self, account: UnlockedAccount, begun: _Begun) -> None:
         """See that the new generation lies in the store whole, then let it take the old one's place."""
@@ -144,17 +166,19 @@ class Rekey:
         if begun.cursor.at_once:
             self._destroy(begun.manifest)
 
-    def give_up(self, account: UnlockedAccount, work_id: bytes) -> None:
+    def give_up(self, account: UnlockedAccount, document_id: bytes) -> None:
         """End a re-key without new keys; what it has written is destroyed, what could be read stays as it is."""
 
         def change(session: Session) -> None:
-            row, document_id = _own_row(session, account, work_id)
-            cursor = _cursor_of(account, row)
+            self._gate.find(session, account, document_id, Need.OWN, lock=True)
+            row = _row_of(session, document_id)
+            if row is None:
+                raise NotFound
+            _bury_new(session, _cursor_of(account, row))
             session.delete(row)
-            _bury_new(session, cursor)
             self._transactions.record(Event("rekey_given_up", account.user_id, "document", document_id))
 
-        self._transactions.writing(change, account.user_id)
+        self._transactions.writing(change, account.user_id, ("document", document_id))
 
     # Before and after the parts
 
@@ -345,7 +369,7 @@ class Rekey:
 
 def ask_in(session: Session, account: UnlockedAccount, document_id: bytes, *, at_once: bool = False) -> Work:
     """Ask for new keys of a document of one's own, within a transaction that holds it; twice is once."""
-    row = session.scalar(select(Work).where(Work.document_id == document_id, Work.kind == REKEY))
+    row = _row_of(session, document_id)
     if row is None:
         row = work.begin(session, account, REKEY, 0, document_id=document_id)
     cursor = _cursor_of(account, row)
@@ -357,6 +381,10 @@ def ask_in(session: Session, account: UnlockedAccount, document_id: bytes, *, at
 def count_parts(size: int, part_size: int) -> int:
     """Count the parts of a content; an empty one has one."""
     return max(1, -(-size // part_size)) if part_size else 0
+
+
+def _row_of(session: Session, document_id: bytes) -> Work | None:
+    return session.scalar(select(Work).where(Work.document_id == document_id, Work.kind == REKEY))
 
 
 def _own_row(session: Session, account: UnlockedAccount, work_id: bytes) -> tuple[Work, bytes]:

@@ -23,7 +23,7 @@ def check_token() -> None:
         check_csrf(request.form.get("csrf_token"))
 
 
-from vault.web import accounts, display, documents, people, selection, sessions, sharing, uploads  # noqa: E402
+from vault.web import accounts, display, documents, people, rekey, selection, sessions, sharing, uploads  # noqa: E402
 
 __all__ = [
     "accounts",
@@ -31,6 +31,7 @@ __all__ = [
     "documents",
     "pages",
     "people",
+    "rekey",
     "selection",
     "sessions",
     "sharing",
