@@ -13,9 +13,9 @@ from vault.services.grants import waiting_wrap
 
 
 def live_through(vault: Vault) -> bytes:
-    """Upload, share, replace, delete, invite, break off, fail to log in; return Alice's document, which Bob reads."""
+    """Upload, share, replace, delete, re-key, invite, break off, fail to log in; return what Bob reads of Alice's."""
     document = vault.upload("alice", CANARY, name="letter.txt", share=("bob", "charlie"))
-    vault.upload("charlie", b"safe", share=("bob",))
+    safe = vault.upload("charlie", b"safe", share=("bob",))
     doomed = vault.upload("alice", b"doomed")
     alice = vault.alice.account
     for who in ("alice", "bob", "charlie"):
@@ -23,6 +23,8 @@ def live_through(vault: Vault) -> bytes:
     with vault.services() as bundle:
         bundle.uploads.receive(alice, reader(CANARY * 2), document_id=document)
         bundle.documents.delete(alice, [doomed])
+        charlie = vault.charlie.account
+        assert bundle.rekey.carry_on(charlie, [bundle.rekey.ask(charlie, safe)]) == []
         bundle.invitations.invite(vault.dora.account, "zoe")
         bundle.sweep.take_lease(new_id())
         with contextlib.suppress(BrokenOff):

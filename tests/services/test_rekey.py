@@ -376,9 +376,7 @@ def test_it_is_given_up_or_its_document_deleted(anywhere: Vault) -> None:
         for document in (kept, gone):
             work_id = bundle.rekey.ask(alice, document)
             step(bundle, vault, work_id)
-            bundle.rekey.give_up(alice, kept) if document == kept else bundle.documents.delete(
-                alice, [gone]
-            )
+            bundle.rekey.give_up(alice, kept) if document == kept else bundle.documents.delete(alice, [gone])
             with pytest.raises(NotFound):
                 bundle.work.go_on(alice, work_id)
     rekey(vault, kept, at_once=True)

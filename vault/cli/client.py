@@ -437,7 +437,9 @@ def finish(client: Client, work: dict[str, Any], label: str) -> None:
             before, work = work, client.go_on(work["id"])
             bar.update(int(work["done"]) - int(before["done"]))
             if work == before:
-                raise LocalFault(f"{label}: somebody else is at this work, or it is stuck. Look at the document's page.")
+                raise LocalFault(
+                    f"{label}: somebody else is at this work, or it is stuck. Look at the document's page."
+                )
 
 
 @click.command()

@@ -129,7 +129,8 @@ class Rekey:
 
         What goes wrong is told by the request that goes on with them: what was asked for beside them has been done.
         """
-        until, left = time.monotonic() + seconds, []
+        left: list[bytes] = []
+        until = time.monotonic() + seconds
         for work_id in work_ids:
             try:
                 if left or not self._advance(account, work_id, until):

@@ -33,4 +33,6 @@ def rekey(document_id: bytes) -> ResponseReturnValue:
 @pages.post("/documents/<id:document_id>/rekey/stop")
 def stop_rekey(document_id: bytes) -> ResponseReturnValue:
     services().rekey.give_up(current_account(), document_id)
-    return done("Stopped. The document keeps the keys that it had.", url_for(".document", document_id=document_id))
+    return done(
+        "Stopped. The document keeps the keys that it had.", url_for(".document", document_id=document_id)
+    )
