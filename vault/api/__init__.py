@@ -13,6 +13,17 @@ from vault.extensions import csrf
 api = Blueprint("api", __name__, url_prefix="/api/v1")
 csrf.exempt(api)
 
-from vault.api import accounts, documents, people, rekey, sessions, sharing  # noqa: E402
+from vault.api import accounts, contacts, documents, keypairs, people, rekey, sessions, sharing, work  # noqa: E402
 
-__all__ = ["accounts", "api", "documents", "people", "rekey", "sessions", "sharing"]
+__all__ = [
+    "accounts",
+    "api",
+    "contacts",
+    "documents",
+    "keypairs",
+    "people",
+    "rekey",
+    "sessions",
+    "sharing",
+    "work",
+]

@@ -23,12 +23,27 @@ def check_token() -> None:
         check_csrf(request.form.get("csrf_token"))
 
 
-from vault.web import accounts, display, documents, people, rekey, selection, sessions, sharing, uploads  # noqa: E402
+from vault.web import (  # noqa: E402
+    accounts,
+    contacts,
+    display,
+    documents,
+    keypairs,
+    people,
+    rekey,
+    selection,
+    sessions,
+    sharing,
+    uploads,
+    work,
+)
 
 __all__ = [
     "accounts",
+    "contacts",
     "display",
     "documents",
+    "keypairs",
     "pages",
     "people",
     "rekey",
@@ -36,4 +51,5 @@ __all__ = [
     "sessions",
     "sharing",
     "uploads",
+    "work",
 ]

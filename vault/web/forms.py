@@ -64,6 +64,19 @@ class PassphraseForm(FlaskForm):
         return (self.passphrase.data or "") if self.choice.data == "own" else None
 
 
+class ProofForm(FlaskForm):
+    """Say once more that it is oneself, before what matters."""
+
+    current = PasswordField("Your passphrase", [InputRequired("Type your passphrase.")])
+
+
+class ContactForm(FlaskForm):
+    """Confirm a changed key; the words that were shown come back with the answer."""
+
+    fingerprint = HiddenField()
+    next = HiddenField()
+
+
 class SearchForm(FlaskForm):
     class Meta(FlaskForm.Meta):
         csrf = False
