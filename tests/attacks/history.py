@@ -8,6 +8,8 @@ from tests.attacks.attacker import CANARY
 from tests.cast import Vault, reader
 from vault.crypto.randomness import new_id
 from vault.errors import BrokenOff, WrongLogin
+from vault.models import Notice
+from vault.services import clock
 from vault.services.audit import Event
 from vault.services.grants import waiting_wrap
 
@@ -33,7 +35,10 @@ def live_through(vault: Vault) -> bytes:
             bundle.sessions.log_in("bob", "not his passphrase", address="192.0.2.1", client="tests")
 
         def wait(session: object) -> None:
-            session.add(waiting_wrap(alice, document, vault.bob.account.user_id))  # type: ignore[attr-defined]
+            bob = vault.bob.account.user_id
+            session.add(waiting_wrap(alice, document, bob))  # type: ignore[attr-defined]
+            told = {"id": new_id(), "user_id": alice.user_id, "created_at": clock.now()}
+            session.add(Notice(kind="key_changed", other_id=bob, **told))  # type: ignore[attr-defined]
             bundle.transactions.record(Event("waits", alice.user_id, "document", document))
 
         bundle.transactions.writing(wait)
