@@ -191,6 +191,9 @@ TABLE: dict[str, Line] = {
     ),
     "GET /documents/<id:document_id>/revoke": Line(owners(200, TO_LOGIN)),
     "POST /documents/<id:document_id>/revoke": Line(owners(303, LOGIN_FIRST), form=YES | {"readers": "bob"}),
+    "GET /documents/<id:document_id>/rekey": Line(owners(200, TO_LOGIN)),
+    "POST /documents/<id:document_id>/rekey": Line(owners(303, LOGIN_FIRST), form=YES),
+    "POST /documents/<id:document_id>/rekey/stop": Line(owners(404, LOGIN_FIRST), form={}),
     "GET /documents/<id:document_id>/delete": Line(owners(200, TO_LOGIN)),
     "POST /documents/<id:document_id>/delete": Line(owners(303, LOGIN_FIRST), form=YES),
     "GET /documents/<id:document_id>/leave": Line(readers(200, TO_LOGIN)),
@@ -216,6 +219,8 @@ TABLE: dict[str, Line] = {
         owners(204, LOGIN_FIRST), json={"usernames": ["dora"]}
     ),
     "DELETE /api/v1/documents/<id:document_id>/shares/<username>": Line(owners(204, LOGIN_FIRST)),
+    "POST /api/v1/documents/<id:document_id>/rekey": Line(owners(204, LOGIN_FIRST), json={}),
+    "DELETE /api/v1/documents/<id:document_id>/rekey": Line(owners(404, LOGIN_FIRST)),
 }
 """Every route and method; HEAD goes with GET where there is one, and OPTIONS tells nothing but methods."""
 

@@ -37,8 +37,9 @@ from vault.services.invitations import Invitations
 from vault.services.keypairs import Keypairs
 from vault.services.lists import Lists
 from vault.services.notices import Notices
-from vault.services.quota import Limits
+from vault.services.quota import REKEY, Limits
 from vault.services.recovery import Recovery
+from vault.services.rekey import Rekey
 from vault.services.resets import Resets
 from vault.services.resumable import Resumable
 from vault.services.sessions import Sessions
@@ -186,11 +187,23 @@ class Services:
         return {
             keypairs.KIND: self.keypairs,
             confirming.KIND: Wraps(self.transactions, self.gate, self.contacts),
+            REKEY: self.rekey,
         }
 
     @cached_property
     def work(self) -> Works:
         return Works(self.transactions, self.workers)
+
+    @cached_property
+    def rekey(self) -> Rekey:
+        return Rekey(
+            self.transactions,
+            self.gate,
+            self.downloads,
+            self.uploads,
+            self._wiring.store,
+            part_size=self.settings.part_size,
+        )
 
     @cached_property
     def sweep(self) -> Sweep:

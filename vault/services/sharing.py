@@ -22,6 +22,7 @@ from vault.services.audit import Event
 from vault.services.contacts import Contacts, Person
 from vault.services.documents import signed
 from vault.services.grants import WAITING, find_recipients, grant, unique
+from vault.services.rekey import ask_in
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
 from vault.services.usernames import fold_username
@@ -117,9 +118,17 @@ class Sharing:
         )
 
     def revoke(
-        self, account: UnlockedAccount, document_ids: Sequence[bytes], usernames: Sequence[str]
-    ) -> None:
+        self,
+        account: UnlockedAccount,
+        document_ids: Sequence[bytes],
+        usernames: Sequence[str],
+        *,
+        rekey: bool = False,
+        at_once: bool = False,
+    ) -> list[bytes]:
         """Take these people's right to read these documents away, from the next request on.
+
+        With ``rekey`` new keys are asked for as well; returns the works that make them, which ``Rekey`` carries on.
 
         Who cannot read a document anyway is passed over, unless nobody named can: then ``BadInput``. What somebody
         has read he may have copied; no key can take that back.
@@ -128,19 +137,21 @@ class Sharing:
         if not wanted:
             raise BadInput("recipients", "Name at least one person.")
 
-        def work(session: Session) -> None:
+        def work(session: Session) -> list[bytes]:
             users = session.scalars(
                 select(User).where(User.username.in_([fold_username(name) or name for name in wanted]))
             ).all()
             ids = {user.id for user in users} - {account.user_id}
-            revoked = 0
+            revoked = {}
             for document_id in document_ids:
                 held, version = self._owned(session, account, document_id)
-                revoked += self._revoke_one(session, account, held, version, ids)
-            if not revoked:
+                revoked[document_id] = self._revoke_one(session, account, held, version, ids)
+            if not any(revoked.values()):
                 raise BadInput("recipients", "Nobody of these may read this.")
+            asked = [document_id for document_id, count in revoked.items() if rekey and count]
+            return [ask_in(session, account, document_id, at_once=at_once).id for document_id in asked]
 
-        self._transactions.writing(work, account.user_id, _about(document_ids))
+        return self._transactions.writing(work, account.user_id, _about(document_ids))
 
     def _revoke_one(
         self,

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from flask_wtf import FlaskForm
 from wtforms import (
+    BooleanField,
     DateTimeLocalField,
     HiddenField,
     MultipleFileField,
@@ -119,7 +120,12 @@ class ShareForm(FlaskForm):
         return None if moment is None else moment.replace(tzinfo=UTC)
 
 
-class RevokeForm(FlaskForm):
+class RekeyForm(FlaskForm):
+    at_once = BooleanField("Destroy the old content at once")
+
+
+class RevokeForm(RekeyForm):
+    rekey = BooleanField("Make new keys as well")
     readers = SelectMultipleField(
         "Readers", [InputRequired("Choose at least one person.")], choices=[], validate_choice=False
     )

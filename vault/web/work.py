@@ -6,6 +6,7 @@ from flask import render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from vault.http.identity import current_account
+from vault.services.work import WorkView
 from vault.web import pages
 from vault.web.answers import done, wants_json
 from vault.wiring import services
@@ -37,12 +38,31 @@ KINDS = {
         "Done: what waited is shared again.",
         "web.contacts",
     ),
+    "rekey": Words(
+        "Making new keys",
+        "The content is written anew under new keys. You can close this page and go on later; what is written is kept "
+        "for a day. Until it is done the old keys count.",
+        "The document has new keys.",
+        "web.document",
+    ),
 }
 OTHER = Words("Work under way", "You can close this page and go on later.", "Done.", "web.account")
 
 
 def words_of(kind: str) -> Words:
     return KINDS.get(kind, OTHER)
+
+
+def after(view: WorkView, words: Words) -> str:
+    """Where to go when work is over: for new keys to the next document that waits for some, or to the document."""
+    if view.kind != "rekey":
+        return url_for(words.endpoint)
+    others = [other.id for other in services().work.open(current_account()) if other.kind == "rekey"]
+    return (
+        url_for(".work", work_id=others[0])
+        if others
+        else url_for(words.endpoint, document_id=view.document_id)
+    )
 
 
 @pages.get("/work/<id:work_id>")
@@ -55,10 +75,11 @@ def work(work_id: bytes) -> ResponseReturnValue:
 def go_on(work_id: bytes) -> ResponseReturnValue:
     """Advance the work a little. A script is told how far it is, and where to go at the end."""
     account, works = current_account(), services().work
-    words = words_of(works.view(account, work_id).kind)
+    view = works.view(account, work_id)
+    words = words_of(view.kind)
     now = works.go_on(account, work_id) if wants_json() else works.go_on(account, work_id, SECONDS_BY_HAND)
     if now is None:
-        return done(words.done, url_for(words.endpoint))
+        return done(words.done, after(view, words))
     if wants_json():
         return {"done": now.done, "failed": now.failed, "total": now.total}
     return done(f"{now.percent} % are done.", url_for(".work", work_id=work_id, on=1))

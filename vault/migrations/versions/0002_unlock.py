@@ -1,7 +1,7 @@
 """unlock methods without Argon2id
 
 Revision ID: 0002_unlock
-Revises: 0002_pairs
+Revises: 0002_rekey
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = '0002_unlock'
-down_revision = '0002_pairs'
+down_revision = '0002_rekey'
 branch_labels = None
 depends_on = None
 

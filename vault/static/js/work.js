@@ -4,7 +4,10 @@ import { AS_SCRIPT, addressOf, goToLogin, isLogin, problemIn } from "./pages.js"
 const pause = (seconds) => new Promise((over) => setTimeout(over, seconds * 1000));
 
 function show(panel, state) {
-  panel.querySelector("progress").value = state.done;
+  const bar = panel.querySelector("progress");
+  bar.max = state.total || 1;
+  bar.value = state.done;
+  panel.querySelector("[data-work-total]").textContent = state.total.toLocaleString();
   panel.querySelector("[data-work-done]").textContent = state.done.toLocaleString();
 }
 
