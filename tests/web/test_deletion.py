@@ -11,10 +11,10 @@ def test_ones_own_account_asks_for_the_passphrase(vault: Vault) -> None:
     browser = vault.browser("alice")
     page = browser.get("/account/delete")
     assert heading(page) == "Delete your account?" and "cannot be undone" in words(page.text)
-    wrong = browser.post("/account/delete", {"proof": "not it"})
-    assert wrong.status_code == 400 and "not your current passphrase" in errors(wrong, "proof")
+    wrong = browser.post("/account/delete", {"current": "not it"})
+    assert wrong.status_code == 400 and "not your current passphrase" in errors(wrong, "current")
     assert vault.read("bob", document) == b"mine"
-    answer = browser.post("/account/delete", {"proof": vault.alice.passphrase})
+    answer = browser.post("/account/delete", {"current": vault.alice.passphrase})
     assert "Your account is deleted." in flashed(browser, answer)
     assert vault.browser("alice").get("/").status_code == 302
     assert vault.browser("bob").get(f"/documents/{document.hex()}").status_code == 404
@@ -22,7 +22,7 @@ def test_ones_own_account_asks_for_the_passphrase(vault: Vault) -> None:
 
 def test_the_last_administrator_is_told_why_not(house: Vault) -> None:
     browser = house.browser("dora")
-    answer = browser.post("/account/delete", {"proof": house.dora.passphrase})
+    answer = browser.post("/account/delete", {"current": house.dora.passphrase})
     assert answer.status_code == 400 and "last administrator" in words(answer.text)
     assert browser.get("/people").status_code == 200
 

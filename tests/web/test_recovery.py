@@ -15,7 +15,7 @@ from vault.crypto.recovery import new_recovery_code, read_recovery_code
 
 def make(vault: Vault, browser: Browser | None = None) -> tuple[str, Any]:
     browser = browser or vault.browser("alice")
-    answer = browser.post("/account/recovery", {"proof": vault.alice.passphrase}, form_on="/account")
+    answer = browser.post("/account/recovery", {"current": vault.alice.passphrase})
     assert answer.status_code == 200, answer.text
     shown = re.search(r'id="whole" readonly value="([^"]+)"', answer.text)
     assert shown
@@ -32,7 +32,7 @@ def test_a_kit_is_shown_once_with_a_picture_and_without_anything_inline(vault: V
     assert " style=" not in answer.text and "<style" not in answer.text
     assert answer.headers["Cache-Control"] == "no-store"
     page = browser.get("/account").text
-    assert code not in page and "Make a new code" in words(page)
+    assert code not in page and "Replace or remove it" in words(page)
     assert vault.api("alice").get("/me").json["recovery_made_at"]
 
 
@@ -93,9 +93,11 @@ def test_what_is_wrong_is_said_beside_its_field(
 def test_a_code_is_removed(vault: Vault) -> None:
     browser = vault.browser("alice")
     code, _ = make(vault, browser)
-    wrong = browser.post("/account/recovery/remove", {"proof": "not it"}, form_on="/account")
-    assert wrong.status_code == 400 and "not your current passphrase" in errors(wrong, "proof")
-    answer = browser.post("/account/recovery/remove", {"proof": vault.alice.passphrase}, form_on="/account")
+    wrong = browser.post("/account/recovery/remove", {"current": "not it"}, form_on="/account/recovery")
+    assert wrong.status_code == 400 and "not your current passphrase" in errors(wrong, "current")
+    answer = browser.post(
+        "/account/recovery/remove", {"current": vault.alice.passphrase}, form_on="/account/recovery"
+    )
     assert "no longer works" in flashed(browser, answer)
     assert vault.browser().post("/recover", {"username": "alice", "code": code}).status_code == 400
 

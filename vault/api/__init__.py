@@ -16,24 +16,32 @@ csrf.exempt(api)
 from vault.api import (  # noqa: E402
     accounts,
     check,
+    contacts,
     documents,
     history,
+    keypairs,
     people,
     recovery,
+    rekey,
     resets,
     sessions,
     sharing,
+    work,
 )
 
 __all__ = [
     "accounts",
     "api",
     "check",
+    "contacts",
     "documents",
     "history",
+    "keypairs",
     "people",
     "recovery",
+    "rekey",
     "resets",
     "sessions",
     "sharing",
+    "work",
 ]

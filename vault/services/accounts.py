@@ -86,7 +86,12 @@ def passphrase_method(
 
 
 def key_row(
-    master: MasterKeys, user_id: bytes, version: int, account_key: bytes, keys: PrivateKeys
+    master: MasterKeys,
+    user_id: bytes,
+    version: int,
+    account_key: bytes,
+    keys: PrivateKeys,
+    statement: bytes | None = None,
 ) -> UserKey:
     """Make the row of two key pairs: vouched for by the directory, private halves sealed under the account key."""
     public = keys.public
@@ -104,7 +109,7 @@ def key_row(
         ),
         sealed_wrap_private=wrap,
         sealed_sign_private=sign,
-        statement=None,
+        statement=statement,
         created_at=clock.now(),
         retired_at=None,
     )

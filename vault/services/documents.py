@@ -17,6 +17,7 @@ from vault.crypto.randomness import new_id
 from vault.errors import BadInput, NotFound, PreconditionFailed
 from vault.models import (
     Document,
+    DocumentGeneration,
     DocumentIndex,
     DocumentVersion,
     PartList,
@@ -29,6 +30,7 @@ from vault.services import clock, counting, names, seals
 from vault.services.access import Gate, Held, Need, OpenVersion, entry_of, put_entry
 from vault.services.audit import Event
 from vault.services.contacts import Contacts
+from vault.services.quota import REKEY
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
 
@@ -84,6 +86,10 @@ class DocumentView(DocumentRow):
     readers_list: tuple[ReaderView, ...] = ()
     next_readers: str | None = None
     owner_fingerprint_words: str = ""
+    generation: int = 1
+    rekeyed_at: datetime | None = None
+    rekey: bytes | None = None
+    """The work that makes new keys at the moment; the owner's alone."""
 
 
 @dataclass(frozen=True)
@@ -119,15 +125,21 @@ class Documents:
             held = self._gate.find(session, account, document_id, Need.READ)
             opened = self._gate.open(session, account, held)
             readers = self._readers(session, account, held, opened, after, limit)
-            view = self._view(account, held, opened, readers)
+            view = self._view(session, account, held, opened, readers)
         self._gate.remember_soon(self._transactions, account, [opened])
         return view
 
     def _view(
-        self, account: UnlockedAccount, held: Held, opened: OpenVersion, readers: ReadersPage
+        self,
+        session: Session,
+        account: UnlockedAccount,
+        held: Held,
+        opened: OpenVersion,
+        readers: ReadersPage,
     ) -> DocumentView:
         usernames = {opened.owner.id: opened.owner.username}
         row = row_of(held.document, held.grant, opened.entry, account, usernames)
+        generation = session.get(DocumentGeneration, held.document.id)
         return DocumentView(
             **row.__dict__,
             version_id=opened.version_id,
@@ -140,6 +152,9 @@ class Documents:
             readers_list=readers.items,
             next_readers=readers.next,
             owner_fingerprint_words=fingerprint_words(opened.owner.public.fingerprint),
+            generation=generation.number if generation else 1,
+            rekeyed_at=generation.rekeyed_at if generation else None,
+            rekey=_rekey_of(session, held),
         )
 
     def _readers(
@@ -283,7 +298,9 @@ class Documents:
 
     def _delete_one(self, session: Session, account: UnlockedAccount, document_id: bytes) -> None:
         self._gate.find(session, account, document_id, Need.OWN, lock=True)
-        owner = session.scalars(select(User).where(User.id == account.user_id).with_for_update()).one()
+        owner = session.scalars(
+            select(User).where(User.id == account.user_id).with_for_update(key_share=True)
+        ).one()
         destroy(session, owner, session.get_one(Document, document_id))
         self._transactions.record(Event("delete", account.user_id, "document", document_id))
 
@@ -301,12 +318,20 @@ def destroy(session: Session, owner: User, document: Document) -> None:
     for model in (SharedKeyRegistry, DocumentIndex, Work):
         for row in session.scalars(select(model).where(model.document_id == document.id)):
             session.delete(row)
+    generation = session.get(DocumentGeneration, document.id)
+    if generation is not None:
+        session.delete(generation)
     session.flush()
     for version in versions:
         session.delete(version)
     session.flush()
     session.delete(document)
     owner.documents -= 1
+
+
+def _rekey_of(session: Session, held: Held) -> bytes | None:
+    row = session.scalar(select(Work).where(Work.document_id == held.document.id, Work.kind == REKEY))
+    return row.id if row is not None and held.is_owner else None
 
 
 def bury(
@@ -338,9 +363,9 @@ def bury(
 
 
 def signed(account: UnlockedAccount, version: DocumentVersion) -> bytes:
-    """Sign a version's row as it stands, as its owner."""
+    """Sign a version's row as it stands, as its owner, with the pair that the row names."""
     return sign_version(
-        account.private,
+        account.private_at(version.owner_key_version),
         document=version.document_id,
         version=version.id,
         number=version.number,

@@ -5,16 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from vault.crypto.randomness import new_id
 from vault.errors import NotFound
 from vault.models import Notice, User
-from vault.services import clock
+from vault.services import clock, seals
 from vault.services.audit import Event
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
+
+_UNREAD = (
+    select(*seals.columns(Notice, User))
+    .select_from(Notice)
+    .outerjoin(User, User.id == Notice.other_id)
+    .where(Notice.user_id == bindparam("user"))
+    .order_by(Notice.created_at, Notice.id)
+)
 
 
 @dataclass(frozen=True)
@@ -41,16 +49,12 @@ class Notices:
     def unread(self, account: UnlockedAccount) -> list[NoticeView]:
         """List one's own notices, oldest first."""
         with self._transactions.reading(account.user_id) as session:
-            rows = session.execute(
-                select(Notice, User)
-                .outerjoin(User, User.id == Notice.other_id)
-                .where(Notice.user_id == account.user_id)
-                .order_by(Notice.created_at, Notice.id)
-            )
-            return [
-                NoticeView(row.id, row.kind, row.created_at, by.username if by is not None else None)
-                for row, by in rows
-            ]
+            found = seals.verified_rows(session, _UNREAD, Notice, User, parameters={"user": account.user_id})
+            rows = [(seals.believed(row), seals.believed(by)) for row, by in found]
+        return [
+            NoticeView(row.id, row.kind, row.created_at, by.username if by is not None else None)
+            for row, by in rows
+        ]
 
     def read(self, account: UnlockedAccount, notice_id: bytes) -> None:
         """Forget one notice; raises ``NotFound`` for anybody else's."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from vault.crypto.accounts import open_account_key, seal_account_key
@@ -20,7 +20,7 @@ from vault.crypto.recovery import new_recovery_code, read_recovery_code, recover
 from vault.errors import AccountDisabled, NotFound, Unreadable, WrongLogin
 from vault.failpoints import reach
 from vault.models import UnlockMethod, User
-from vault.services import clock, passphrases, throttle
+from vault.services import clock, passphrases, seals, throttle
 from vault.services.accountkey import KeyExchange, exchange_key, prepare
 from vault.services.accounts import Accounts, lock_with, method_of
 from vault.services.audit import Event
@@ -32,6 +32,10 @@ from vault.services.usernames import fold_username
 
 KIND = "recovery"
 WRONG = "User name and recovery code do not fit together."
+
+_CODE = select(*seals.columns(UnlockMethod)).where(
+    UnlockMethod.user_id == bindparam("user"), UnlockMethod.kind == KIND
+)
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,9 @@ class Recovery:
     def made_at(self, account: UnlockedAccount) -> datetime | None:
         """Tell when one's recovery code was made, or ``None`` where there is none."""
         with self._transactions.reading(account.user_id) as session:
-            method = session.scalar(
-                select(UnlockMethod).where(UnlockMethod.user_id == account.user_id, UnlockMethod.kind == KIND)
-            )
-            return None if method is None else method.created_at
+            found = seals.verified_row(session, _CODE, UnlockMethod, parameters={"user": account.user_id})
+        made_at: datetime | None = seals.believed(found[0]).created_at if found else None
+        return made_at
 
     def make(self, account: UnlockedAccount, passphrase: str) -> str:
         """Make a code and return it, this once; an older one stops working. Raises ``WrongLogin``."""

@@ -231,7 +231,7 @@ class Uploads:
         recipients: Sequence[bytes],
     ) -> list[bytes]:
         readers = self._people(session, account, recipients)
-        self._forget_rows(session, [one.received for one in fresh])
+        self._forget_rows(session, [one.draft.received for one in fresh])
         return [self.insert(session, account, one, readers) for one in fresh]
 
     def _forget_rows(self, session: Session, received: Sequence[Received]) -> None:
@@ -250,14 +250,19 @@ class Uploads:
         own = grant(account, owner_self(account), manifest, dek, 0, OWNER, None, since=made, came_at=made)
         entry = new_entry(account, manifest.document, entry_of(manifest, 0))
         rows = self._version(account, manifest, draft.received, dek, epoch=0, made=made)
-        return Fresh(draft.received, manifest, dek, made, (*rows, own, entry))
+        return Fresh(draft, manifest, dek, made, account.key_version, (*rows, own, entry))
 
     def insert(
         self, session: Session, account: UnlockedAccount, fresh: Fresh, readers: Sequence[Person]
     ) -> bytes:
-        """Make a document within a transaction; what becomes of its upload rows is the caller's."""
+        """Make a document within a transaction; what becomes of its upload rows is the caller's.
+
+        Where the owner's pair has been changed since ``prepare``, it is made again: a retired one signs nothing.
+        """
+        self.account_for(session, account, fresh.draft.received.stored_bytes, documents=1)
+        if fresh.key_version != account.key_version:
+            fresh = self.prepare(account, fresh.draft)
         manifest, made = fresh.manifest, fresh.made
-        self._account_for(session, account, fresh.received, documents=1)
         document = Document(
             id=manifest.document,
             owner_id=account.user_id,
@@ -285,7 +290,7 @@ class Uploads:
         statement = select(User).where(User.username.in_(usernames), User.state == "active")
         found = [user.id for user in session.scalars(statement) if user.id != account.user_id]
         reached = []
-        for person in self._contacts.people(session, set(found)).values() if found else ():
+        for person in self._contacts.people(session, set(found), hold=True).values() if found else ():
             try:
                 self._contacts.meet(session, account, person)
             except KeyChanged:
@@ -296,7 +301,8 @@ class Uploads:
     def _people(
         self, session: Session, account: UnlockedAccount, recipients: Sequence[bytes]
     ) -> list[Person]:
-        people = list(self._contacts.people(session, set(recipients)).values()) if recipients else []
+        found = self._contacts.people(session, set(recipients), hold=True) if recipients else {}
+        people = list(found.values())
         for person in people:
             if person.state != "active":
                 raise BadInput("recipients", f"{person.username} cannot receive documents at the moment.")
@@ -331,14 +337,37 @@ class Uploads:
         version.signature = signed(account, version)
         return version, PartList(id=manifest.version, parts=encode_parts(received.parts))
 
-    def _account_for(
-        self, session: Session, account: UnlockedAccount, received: Received, documents: int
+    def insert_version(
+        self,
+        session: Session,
+        account: UnlockedAccount,
+        manifest: Manifest,
+        received: Received,
+        dek: bytes,
+        *,
+        epoch: int,
+        made: datetime,
     ) -> None:
+        """Write a version with its part list within a transaction, signed by its owner."""
+        seals.insert(session, *self._version(account, manifest, received, dek, epoch=epoch, made=made))
+
+    def account_for(
+        self,
+        session: Session,
+        account: UnlockedAccount,
+        stored_bytes: int,
+        *,
+        documents: int = 0,
+        limited: bool = True,
+    ) -> None:
+        """Add to what the owner stores; raises ``LoginRequired``, or ``QuotaExceeded`` where no more fits."""
         owner = locked_user(session, account.user_id)
         if owner.state != "active" or not is_current(session, account, owner.credential_generation):
             raise LoginRequired
-        stored = owner.stored_bytes + received.stored_bytes
-        if self._limits.quota and stored > self._limits.quota:
+        if owner.key_version != account.key_version:
+            self._contacts.take_own_keys(session, account)
+        stored = owner.stored_bytes + stored_bytes
+        if limited and self._limits.quota and stored > self._limits.quota:
             raise QuotaExceeded(self._limits.quota)
         seals.change(session, User, owner, stored_bytes=stored, documents=owner.documents + documents)
 
@@ -350,19 +379,16 @@ class Uploads:
         document = held.document
         manifest = draft.manifest(account, document_id, new_id(), document.number + 1)
         manifest = manifest._replace(name=draft.name or opened.manifest.name, path=opened.manifest.path)
-        seals.insert(
-            session,
-            *self._version(account, manifest, draft.received, dek, epoch=document.epoch, made=made),
-        )
-        self._move_grants(session, account, held, opened, manifest, dek, made)
+        self.insert_version(session, account, manifest, draft.received, dek, epoch=document.epoch, made=made)
+        self.move_grants(session, account, held, opened, manifest, dek, made)
         document.version_id, document.number, document.revision = manifest.version, manifest.number, 0
         document.changed_at = made
         put_entry(session, account, document_id, entry_of(manifest, document.epoch))
-        self._account_for(session, account, draft.received, documents=0)
+        self.account_for(session, account, draft.received.stored_bytes)
         self._transactions.record(Event("replace", account.user_id, "document", document_id))
         return document_id
 
-    def _move_grants(
+    def move_grants(
         self,
         session: Session,
         account: UnlockedAccount,
@@ -370,19 +396,23 @@ class Uploads:
         opened: OpenVersion,
         manifest: Manifest,
         dek: bytes,
-        made: datetime,
+        made: datetime | None = None,
     ) -> None:
-        """Wrap the new version's key for all present readers; one whose fingerprint changed waits for the owner."""
+        """Wrap the new version's key for all present readers; one whose fingerprint changed waits for the owner.
+
+        Without ``made`` the content is the old one, and new to nobody.
+        """
         document = held.document
         grants = session.scalars(
             select(SharedKeyRegistry).where(SharedKeyRegistry.version_id == opened.version_id)
         ).all()
-        people = self._contacts.people(session, {row.reader_id for row in grants} - {account.user_id})
+        readers = {row.reader_id for row in grants} - {account.user_id}
+        people = self._contacts.people(session, readers, hold=True)
         for row in grants:
             if row.reader_id == account.user_id:
                 new = grant(
                     account, owner_self(account), manifest, dek, document.epoch, OWNER, None,
-                    since=row.since, came_at=made,
+                    since=row.since, came_at=made or row.came_at,
                 )  # fmt: skip
                 session.add(new)
                 continue
@@ -390,12 +420,12 @@ class Uploads:
             try:
                 self._contacts.meet(session, account, person)
             except KeyChanged:
-                session.add(waiting_wrap(account, document.id, person.id))
+                session.add(waiting_wrap(account, document.id, person.id, row))
                 document.readers -= 1
             else:
                 new = grant(
                     account, person, manifest, dek, document.epoch, row.permission, row.expires_at,
-                    since=row.since, came_at=made,
+                    since=row.since, came_at=made or row.came_at,
                 )  # fmt: skip
                 session.add(new)
             session.delete(row)
@@ -441,10 +471,11 @@ class Draft:
 class Fresh:
     """A new document before its transaction: its rows, besides its own and its readers', signed and in order."""
 
-    received: Received
+    draft: Draft
     manifest: Manifest
     dek: bytes = field(repr=False)
     made: datetime
+    key_version: int
     rows: tuple[Any, ...]
 
 

@@ -7,7 +7,7 @@ from vault.errors import BadInput
 from vault.http.identity import current_account
 from vault.web import pages
 from vault.web.answers import beside_fields, done, page
-from vault.web.forms import InvitationForm, LoginForm, PassphraseForm, ProofForm, RegisterForm, SetupForm
+from vault.web.forms import InvitationForm, LoginForm, PassphraseForm, RegisterForm, SetupForm
 from vault.wiring import services
 
 
@@ -53,16 +53,12 @@ def invitation() -> ResponseReturnValue:
     return page("accounts/invitation.html", form, invited=invited)
 
 
-def account_page(form: PassphraseForm | None = None, proof: ProofForm | None = None) -> ResponseReturnValue:
-    """The page with all its forms; the one that was sent comes with what is wrong in it."""
+def account_page(form: PassphraseForm) -> ResponseReturnValue:
     account, vault = current_account(), services()
-    shown, asked = form or PassphraseForm(formdata=None), proof or ProofForm(formdata=None)
     return page(
         "accounts/account.html",
-        shown if proof is None else asked,
+        form,
         account=account,
-        change=shown,
-        proof=asked,
         sessions=vault.sessions.list_sessions(account),
         recovery_made_at=vault.recovery.made_at(account),
         quota=vault.settings.quota_bytes,
@@ -71,7 +67,7 @@ def account_page(form: PassphraseForm | None = None, proof: ProofForm | None = N
 
 @pages.get("/account")
 def account() -> ResponseReturnValue:
-    return account_page()
+    return account_page(PassphraseForm())
 
 
 @pages.post("/account/passphrase")

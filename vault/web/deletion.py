@@ -17,8 +17,8 @@ def delete_account() -> ResponseReturnValue:
     form, account = ProofForm(), current_account()
     if form.validate_on_submit():
         try:
-            with beside_fields(form, wrong_login="proof"):
-                services().deletion.delete_own(account, form.proof.data or "")
+            with beside_fields(form, wrong_login="current"):
+                services().deletion.delete_own(account, form.current.data or "")
                 response = log_out_response()
                 flash("Your account is deleted.")
                 return response

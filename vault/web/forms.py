@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from flask_wtf import FlaskForm
 from wtforms import (
+    BooleanField,
     DateTimeLocalField,
     HiddenField,
     MultipleFileField,
@@ -66,7 +67,7 @@ class PassphraseForm(FlaskForm):
 class ProofForm(FlaskForm):
     """The passphrase once more, as changes that matter ask for."""
 
-    proof = PasswordField("Your passphrase", [InputRequired("Type your passphrase.")])
+    current = PasswordField("Your passphrase", [InputRequired("Type your passphrase.")])
 
 
 class RecoverForm(FlaskForm):
@@ -81,6 +82,13 @@ class ResetForm(FlaskForm):
 
 class DeleteAccountForm(FlaskForm):
     confirm = StringField("User name once more", [InputRequired("Type the user name once more.")])
+
+
+class ContactForm(FlaskForm):
+    """Confirm a changed key; the words that were shown come back with the answer."""
+
+    fingerprint = HiddenField()
+    next = HiddenField()
 
 
 class SearchForm(FlaskForm):
@@ -112,7 +120,12 @@ class ShareForm(FlaskForm):
         return None if moment is None else moment.replace(tzinfo=UTC)
 
 
-class RevokeForm(FlaskForm):
+class RekeyForm(FlaskForm):
+    at_once = BooleanField("Destroy the old content at once")
+
+
+class RevokeForm(RekeyForm):
+    rekey = BooleanField("Make new keys as well")
     readers = SelectMultipleField(
         "Readers", [InputRequired("Choose at least one person.")], choices=[], validate_choice=False
     )

@@ -9,7 +9,6 @@ from markupsafe import Markup
 
 from vault.http.identity import current_account
 from vault.web import pages
-from vault.web.accounts import account_page
 from vault.web.answers import beside_fields, done, page
 from vault.web.forms import LoginForm, ProofForm, RecoverForm
 from vault.wiring import services
@@ -32,25 +31,30 @@ def kit_of(username: str, code: str) -> Kit:
     return Kit(username, code, address, Markup(picture))  # noqa: S704  (segno draws it, of a code's characters)
 
 
-@pages.post("/account/recovery")
+def recovery_page(form: ProofForm) -> ResponseReturnValue:
+    account = current_account()
+    return page("recovery/recovery.html", form, account=account, made_at=services().recovery.made_at(account))
+
+
+@pages.route("/account/recovery", methods=["GET", "POST"])
 def make_recovery() -> ResponseReturnValue:
     """Make a code; it is shown in this answer and never again."""
     form, account = ProofForm(), current_account()
-    if form.validate():
-        with beside_fields(form, wrong_login="proof"):
-            code = services().recovery.make(account, form.proof.data or "")
+    if form.validate_on_submit():
+        with beside_fields(form, wrong_login="current"):
+            code = services().recovery.make(account, form.current.data or "")
             return render_template("recovery/kit.html", kit=kit_of(account.username, code))
-    return account_page(proof=form)
+    return recovery_page(form)
 
 
 @pages.post("/account/recovery/remove")
 def remove_recovery() -> ResponseReturnValue:
     form = ProofForm()
     if form.validate():
-        with beside_fields(form, wrong_login="proof"):
-            services().recovery.remove(current_account(), form.proof.data or "")
+        with beside_fields(form, wrong_login="current"):
+            services().recovery.remove(current_account(), form.current.data or "")
             return done("Your recovery code no longer works.", url_for(".account"))
-    return account_page(proof=form)
+    return recovery_page(form)
 
 
 @pages.route("/recover", methods=["GET", "POST"])
