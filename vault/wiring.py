@@ -24,7 +24,7 @@ from vault.crypto.randomness import new_id, new_secret
 from vault.errors import AuditBroken, Conflict, KeyUnavailable, Misconfigured, Unreadable, VaultError
 from vault.extensions import db
 from vault.models import AuditEntry, AuditHead
-from vault.services import audit, confirming, keypairs, promotion, seals
+from vault.services import audit, confirming, exposure, keypairs, promotion, seals
 from vault.services.access import Gate
 from vault.services.accounts import Accounts
 from vault.services.anchor import Alarm, Anchor
@@ -38,6 +38,7 @@ from vault.services.contacts import Contacts
 from vault.services.deletion import Deletion
 from vault.services.documents import Documents
 from vault.services.downloads import Downloads
+from vault.services.exposure import Exposure
 from vault.services.halt import Halt
 from vault.services.history import History
 from vault.services.invitations import Invitations
@@ -210,7 +211,19 @@ class Services:
             keypairs.KIND: self.keypairs,
             confirming.KIND: Wraps(self.transactions, self.gate, self.contacts),
             REKEY: self.rekey,
+            exposure.KIND: self.exposure,
         }
+
+    @cached_property
+    def exposure(self) -> Exposure:
+        return Exposure(
+            self.transactions,
+            self._wiring.master,
+            self.accounts,
+            self.keypairs,
+            self.rekey,
+            rsa_bits=self.settings.rsa_bits,
+        )
 
     @cached_property
     def work(self) -> Works:

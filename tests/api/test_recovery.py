@@ -88,6 +88,8 @@ def test_accounts_are_deleted(vault: Vault) -> None:
 PROVED = [
     ("PUT", "/me/passphrase", {}),
     ("POST", "/me/recovery", {}),
+    ("POST", "/me/exposed", {}),
+    ("POST", "/me/keys/rotate", {}),
     ("DELETE", "/me/recovery", {}),
     ("DELETE", "/me", {}),
 ]

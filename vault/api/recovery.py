@@ -1,4 +1,4 @@
-"""The recovery code: ``POST|DELETE me/recovery``, and its use without a login, ``POST recovery``."""
+"""``POST|DELETE me/recovery``, its use without a login, ``POST recovery``; and ``POST me/exposed``."""
 
 from __future__ import annotations
 
@@ -35,3 +35,15 @@ def recover() -> ResponseReturnValue:
         body["username"], body["code"], body["new"], address=request.remote_addr or "unknown"
     )
     return {"username": recovered.username, "passphrase": None if body["new"] else recovered.passphrase}
+
+
+@api.post("/me/exposed")
+def expose() -> ResponseReturnValue:
+    """Say that the passphrase may be known: it and all keys are replaced, and every session ends, this one too.
+
+    ``GET me/work`` then shows what is to be gone on with.
+    """
+    account = current_account()
+    body = required(read_json(current=str, new=str), "current")
+    chosen = services().exposure.replace_all(account, body["current"], body["new"])
+    return {"passphrase": None if body["new"] else chosen}

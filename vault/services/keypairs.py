@@ -159,12 +159,32 @@ class Keypairs:
             new_key_version=user.key_version + 1,
             new_fingerprint=new.public.fingerprint,
         )
+        work_id = self.begin(session, account, user, account.account_key, new, statement)
+        self._transactions.record(Event("keys_rotate", user.id, "user", user.id, detail=f"{self._rsa_bits}"))
+        return work_id
+
+    def begin(
+        self,
+        session: Session,
+        account: UnlockedAccount,
+        user: User,
+        account_key: bytes,
+        new: PrivateKeys,
+        statement: bytes | None,
+    ) -> bytes:
+        """Make these pairs the current ones, sealed under ``account_key``; return the work of moving to them.
+
+        A change that is not done begins anew, from all former pairs to these. The caller holds the user's row.
+        """
         user.key_version += 1
-        session.add(key_row(self._master, user.id, user.key_version, account.account_key, new, statement))
+        session.add(key_row(self._master, user.id, user.key_version, account_key, new, statement))
         session.flush()
         self._contacts.take_own_keys(session, account)
-        row = work.begin(session, account, KIND, self._count(session, account))
-        self._transactions.record(Event("keys_rotate", user.id, "user", user.id, detail=f"{self._rsa_bits}"))
+        total, row = self._count(session, account), _work_of(session, account)
+        if row is None:
+            return work.begin(session, account, KIND, total).id
+        row.total = total
+        work.move(row, Position())
         return row.id
 
     def _count(self, session: Session, account: UnlockedAccount) -> int:

@@ -59,6 +59,7 @@ def account_page(form: PassphraseForm) -> ResponseReturnValue:
         "accounts/account.html",
         form,
         account=account,
+        works=[work for work in vault.work.open(account) if work.kind == "exposed"],
         sessions=vault.sessions.list_sessions(account),
         recovery_made_at=vault.recovery.made_at(account),
         quota=vault.settings.quota_bytes,
