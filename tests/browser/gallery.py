@@ -279,6 +279,11 @@ def rename_refused(page: Page, gallery: Gallery) -> None:
     send(page, "Rename")
 
 
+@place("owner", "web.rekey")
+def new_keys(page: Page, gallery: Gallery) -> None:
+    page.goto(f"/documents/{gallery.shown}/rekey")
+
+
 @place("owner", "web.delete")
 def delete(page: Page, gallery: Gallery) -> None:
     page.goto(f"/documents/{gallery.shown}/delete")
