@@ -434,6 +434,13 @@ def signatures(alice: Person, bob: Person) -> list[Case]:
              "parts_digest": digest, "message": message,
              "signature": alice.sign.pss(message, stream("pss " + name, 32))}
         )  # fmt: skip
+    following = stream("fingerprint of the pair that follows", 32)
+    message = enc("key-rotation", alice.id, u64(1), alice.fingerprint, u64(2), following)
+    made.append(
+        {"name": "statement of the pair that follows", "user": alice.id, "old_key_version": 1, "new_key_version": 2,
+         "new_fingerprint": following, "message": message,
+         "statement": alice.sign.pss(message, stream("pss statement", 32))}
+    )  # fmt: skip
     return made
 
 

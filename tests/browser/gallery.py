@@ -6,6 +6,7 @@ route without a place fails a test.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -71,7 +72,27 @@ class Gallery:
         }
         self.shown = self.ids[HOSTILE_NAMES[0]]
         self.private = site.upload(self.owner, "private.txt")
+        self.stuck, self.work = self.change_that_is_stuck()
         self.codes = {name: self.invite(name) for name in ("q" * 32, "to.be.welcomed")}
+
+    def change_that_is_stuck(self) -> tuple[str, str]:
+        """Somebody whose change of keys has met a grant that does not open; also his work."""
+        name = self.site.newcomer("stuck")
+        document = self.site.upload(self.site.newcomer("donor"), "damaged.txt", share=(name,))
+        with sqlite3.connect(self.site.server.instance / "vault.sqlite3", timeout=10) as connection:
+            connection.execute(
+                "UPDATE shared_key_registry SET wrapped_dek = ? WHERE document_id = ? AND permission = 'read'",
+                (bytes(256), bytes.fromhex(document)),
+            )
+        connection.close()
+        api = self.site.api(name)
+        made = api.post(
+            "/me/keys/rotate", json={"passphrase": self.site.passphrases[name]}
+        ).raise_for_status()
+        work = str(made.json()["id"])
+        while not api.post(f"/me/work/{work}").raise_for_status().json()["failed"]:
+            pass
+        return name, work
 
     def invite(self, username: str) -> str:
         answer = self.site.api("dora").post("/invitations", json={"username": username})
@@ -84,6 +105,7 @@ class Gallery:
             "reader": self.reader,
             "nobody": self.empty,
             "archivist": self.archivist,
+            "stuck": self.stuck,
             "admin": "dora",
         }
         return self.site.token(names[who]) if who in names else None
@@ -277,6 +299,11 @@ def rename_refused(page: Page, gallery: Gallery) -> None:
     page.goto(f"/documents/{gallery.shown}/rename")
     page.get_by_role("textbox", name="Name").fill("<b>/<i>")
     send(page, "Rename")
+
+
+@place("owner", "web.rekey")
+def new_keys(page: Page, gallery: Gallery) -> None:
+    page.goto(f"/documents/{gallery.shown}/rekey")
 
 
 @place("owner", "web.delete")
@@ -563,6 +590,44 @@ def reset_asks(page: Page, gallery: Gallery) -> None:
 def account_with_a_notice(page: Page, gallery: Gallery) -> None:
     page.goto("/account")
     expect(page.get_by_text("made a code to reset your keys").first).to_be_visible()
+
+
+@place("owner", "web.keys")
+def keys(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/keys")
+
+
+@place("owner", "web.rotate_keys", status=400)
+def change_of_keys_refused(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/keys")
+    page.get_by_label("Your passphrase").fill("not the passphrase")
+    send(page, "Change the keys")
+
+
+@place("stuck", "web.work")
+def work_that_is_stuck(page: Page, gallery: Gallery) -> None:
+    page.goto(f"/work/{gallery.work}")
+
+
+@place("stuck", "web.leave_behind", status=400)
+def leaving_behind_refused(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/keys")
+    send(page, "Let the former keys go")
+
+
+@place("owner", "web.contacts")
+def contacts(page: Page, gallery: Gallery) -> None:
+    page.goto("/contacts")
+
+
+@place("nobody", "web.contacts")
+def no_contacts(page: Page, gallery: Gallery) -> None:
+    page.goto("/contacts")
+
+
+@place("owner", "web.confirm_contact")
+def words_of_a_contact(page: Page, gallery: Gallery) -> None:
+    page.goto(f"/contacts/{gallery.reader}/confirm")
 
 
 @place("admin", "web.people")

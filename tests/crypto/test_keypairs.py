@@ -18,7 +18,10 @@ from vault.crypto.keypairs import (
     admit_keys,
     generate_keys,
     load_private,
+    sign_statement,
+    verify_statement,
 )
+from vault.crypto.randomness import new_id
 from vault.errors import Unreadable
 
 RSA_OID = bytes.fromhex("06092a864886f70d0101010500")
@@ -233,3 +236,28 @@ def test_wrap_and_sign_keys_do_not_serve_each_other(alice: Person) -> None:
 
 def test_nothing_of_a_private_key_is_shown(alice: Person) -> None:
     assert len(repr(alice.keys)) < 40
+
+
+@pytest.mark.parametrize("changed", ["user", "old_key_version", "new_key_version", "new_fingerprint"])
+def test_k2_a_statement_is_bound_to_user_versions_and_fingerprints(
+    alice: Person, bob: Person, changed: str
+) -> None:
+    bound = {
+        "user": alice.id,
+        "old_key_version": 3,
+        "new_key_version": 4,
+        "new_fingerprint": bob.keys.public.fingerprint,
+    }
+    statement = sign_statement(alice.keys, **bound)  # type: ignore[arg-type]
+    verify_statement(alice.keys.public, statement, **bound)  # type: ignore[arg-type]
+    other = {"user": new_id(), "old_key_version": 2, "new_key_version": 5, "new_fingerprint": bytes(32)}
+    for public, terms in (
+        (alice.keys.public, bound | {changed: other[changed]}),
+        (bob.keys.public, bound),
+    ):
+        with pytest.raises(Unreadable):
+            verify_statement(public, statement, **terms)  # type: ignore[arg-type]
+
+
+def test_a_pair_tells_its_size(alice: Person) -> None:
+    assert alice.keys.public.bits == 2048

@@ -26,7 +26,7 @@ from vault.crypto.audit import decode_touched, encode_touched, entry_hash
 from vault.crypto.derivation import derive
 from vault.crypto.encoding import dec, enc
 from vault.crypto.grants import unwrap_dek, verify_grant
-from vault.crypto.keypairs import PublicKeys, admit_keys
+from vault.crypto.keypairs import PublicKeys, admit_keys, verify_statement
 from vault.crypto.manifests import (
     IndexEntry,
     Manifest,
@@ -277,6 +277,11 @@ def test_signatures(own_vectors: Vectors) -> None:
             owner_key_version=case["owner_key_version"], origin=raw(case["origin"]),
             sealed_manifest=raw(case["sealed_manifest"]), parts_digest=raw(case["parts_digest"]),
         )  # fmt: skip
+    case = cases["statement of the pair that follows"]
+    verify_statement(
+        people["alice"], raw(case["statement"]), user=raw(case["user"]), old_key_version=case["old_key_version"],
+        new_key_version=case["new_key_version"], new_fingerprint=raw(case["new_fingerprint"]),
+    )  # fmt: skip
 
 
 def test_rows(own_vectors: Vectors) -> None:

@@ -6,10 +6,13 @@ a child of this process that is killed; the same over a gibibyte, in the real se
 
 from __future__ import annotations
 
+import itertools
 import os
+import resource
 import shutil
 import signal
 import sqlite3
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -255,3 +258,107 @@ def test_killed_again_and_again_it_comes_to_its_end(vault: Vault) -> None:
     go_on(vault)
     assert vault.read("alice", document) == CONTENT and generation(vault, document) == 2
     assert findings(vault) == []
+
+
+GIBIBYTE = [
+    Order("revoke.before_commit"),
+    Order("revoke.after_commit"),
+    Order("rekey_begun.before_commit"),
+    Order("rekey_begun.after_commit"),
+    Order("upload.before_put", 5),
+    Order("folder.before_link", 9),
+    Order("folder.after_link", 9),
+    Order("upload.after_put", 20),
+    Order("rekey_advanced.before_commit"),
+    Order("rekey_advanced.after_commit"),
+    Order("upload.after_put", 10),
+    Order("rekey.before_commit"),
+    Order("rekey.after_commit"),
+]
+"""One after the other over one re-key: each try goes on from where the last was killed."""
+BLOCK = 2**20
+
+
+@pytest.mark.long
+def test_must_show_5_a_gibibyte_killed_at_every_point(
+    cast_folder: tuple[Path, Vault], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    instance = tmp_path / "instance"
+    shutil.copytree(cast_folder[0], instance)
+    vault = cast_folder[1].copied_to(instance, part_size=8 * BLOCK)
+    alice, block = vault.alice.account, os.urandom(BLOCK)
+    blocks = iter([block] * 1024)
+    with vault.services() as bundle:
+        people = bundle.uploads.resolve(alice, ("bob", "charlie"))
+        document = bundle.uploads.receive(
+            alice, lambda size: next(blocks, b""), name="gibibyte", length=1024 * BLOCK, recipients=people
+        )
+    bob = Keeper(vault, document, tmp_path / "old.sqlite3")
+    asked = False
+
+    def carry_on(bundle: Services) -> None:
+        if not asked:
+            bundle.sharing.revoke(alice, [document], ["bob"], rekey=True, at_once=True)
+        for view in bundle.work.open(alice):
+            bundle.work.finish(alice, view.id)
+
+    began, readers = time.monotonic(), {"charlie"}
+    for number, order in enumerate(GIBIBYTE):
+        killed(vault, order, carry_on)
+        asked = order.point != "revoke.before_commit"
+        assert generation(vault, document) == (2 if order.point == "rekey.after_commit" else 1)
+        assert first_and_last(vault, "alice", document) == {block}
+        with vault.services() as bundle:
+            who = ("dora", "charlie")[number % 2]
+            if who in readers:
+                bundle.sharing.revoke(alice, [document], [who])
+            else:
+                bundle.sharing.share(alice, [document], [who])
+            readers ^= {who}
+        for who in ("bob", "charlie", "dora"):
+            if who in readers or (who == "bob" and not asked):
+                assert first_and_last(vault, who, document) == {block}
+            else:
+                with pytest.raises(NotFound):
+                    first_and_last(vault, who, document)
+    killing = time.monotonic() - began
+    with vault.services() as bundle:
+        bundle.sweep.run()
+        opened = bundle.downloads.open(alice, document)
+        assert all(piece == block[: len(piece)] or piece in block for piece in opened.stream(0, opened.size))
+    assert findings(vault) == []
+    bob.assert_opens_nothing(vault)
+    assert not [path for path in instance.rglob("*") if path.is_file() and holds(path, block[:64])]
+
+    began = time.monotonic()
+    with vault.services() as bundle:
+        work_id, requests = bundle.rekey.ask(alice, document), [began]
+        while bundle.work.go_on(alice, work_id) is not None:
+            requests.append(time.monotonic())
+        requests.append(time.monotonic())
+    whole = requests[-1] - began
+    longest = max(later - earlier for earlier, later in itertools.pairwise(requests))
+    memory = max(
+        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    assert generation(vault, document) == 3
+    vault.close()
+    with capsys.disabled():
+        print(
+            f"\n{len(GIBIBYTE)} kills in {killing:.0f} s; 1 GiB undisturbed in {whole:.1f} s, "
+            f"{len(requests) - 1} requests, the longest {longest:.2f} s; at most {memory / 1024:.0f} MiB of memory"
+        )
+
+
+def first_and_last(vault: Vault, who: str, document: bytes) -> set[bytes]:
+    """Read the first and the last mebibyte of a document."""
+    with vault.services() as bundle:
+        opened = bundle.downloads.open(vault.members[who].account, document)
+        ends = [(0, BLOCK), (opened.size - BLOCK, opened.size)]
+        return {b"".join(opened.stream(start, stop)) for start, stop in ends}
+
+
+def holds(path: Path, plain: bytes) -> bool:
+    """Tell whether a file holds a piece of plaintext."""
+    with path.open("rb") as file:
+        return any(plain in piece for piece in iter(lambda: file.read(8 * BLOCK), b""))

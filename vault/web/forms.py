@@ -121,7 +121,7 @@ class ShareForm(FlaskForm):
 
 
 class RekeyForm(FlaskForm):
-    at_once = BooleanField("Destroy the old content at once")
+    at_once = BooleanField("Destroy what is under the old keys at once")
 
 
 class RevokeForm(RekeyForm):
