@@ -222,10 +222,7 @@ def make_master_keys(settings: Settings) -> MasterKeys:
     text = settings.read_master_key()
     if not text:
         text = _own_key_file(settings)
-    return MasterKeys(
-        parse_master_key(text),
-        [parse_master_key(key.get_secret_value()) for key in settings.master_key_fallbacks],
-    )
+    return MasterKeys(parse_master_key(text), [parse_master_key(key) for key in settings.read_fallbacks()])
 
 
 def _own_key_file(settings: Settings) -> str:
@@ -400,7 +397,8 @@ def check_master_key(bundle: Services) -> None:
         raise Misconfigured(str(unavailable)) from unavailable
     except Unreadable as unreadable:
         raise AuditBroken(
-            "The audit chain's head, or the register of master keys, does not bear its seal. Run `docvault audit verify`."
+            "The audit chain's head, or the register of master keys, does not bear its seal. "
+            "Run `docvault audit verify`."
         ) from unreadable
 
 
