@@ -6,9 +6,11 @@ import json
 import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -124,6 +126,25 @@ def test_a_command_that_hangs_or_asks_is_refused(monkeypatch: pytest.MonkeyPatch
             load_settings(_env_file=None, master_key_command=command).read_master_key()
 
 
+def test_a_server_gets_both_keys_from_commands(tmp_path: Path) -> None:
+    """The command source as it is used: ``serve`` and each of its workers run it."""
+    count, instance = tmp_path / "count", tmp_path / "instance"
+    given = {
+        "master_key_command": f"echo >> {count}; printf %s {NEW}",
+        "master_key_fallbacks_command": f"printf '%s\\n%s\\n' {'b2' * 32} {'c3' * 32}",
+    }
+    server = start_vault(instance, workers=1, **given)
+    try:
+        assert server.register("alice")
+        assert httpx.get(f"{server.url}/readyz", trust_env=False).status_code == 200
+    finally:
+        server.stop()
+    assert len(count.read_text().splitlines()) == 2, "once to begin, and once in its one worker"
+    assert not (instance / "master.key").exists() and NEW not in server.log.read_text()
+    with closing(sqlite3.connect(instance / "vault.sqlite3")) as database:
+        assert database.execute("SELECT DISTINCT seal_key_id FROM user").fetchall() == [(key_id(NEW),)]
+
+
 # The recipes
 
 
@@ -170,7 +191,7 @@ def run(script: str) -> str:
 
 
 def test_the_recipe_of_a_clouds_kms_serves_a_vault(tmp_path: Path, kms: str) -> None:
-    """Both lines as they stand in the manual; then a real server that gets its key in this way."""
+    """Both lines as they stand in the manual; then a vault that gets its key in this way."""
     made = json.loads(run("aws kms create-key"))["KeyMetadata"]["KeyId"]
     run(f"aws kms create-alias --alias-name alias/docvault --target-key-id {made}")
     put, setting = recipe("A cloud's key management", tmp_path)
@@ -180,19 +201,12 @@ def test_the_recipe_of_a_clouds_kms_serves_a_vault(tmp_path: Path, kms: str) -> 
     key = run(command)
     assert re.fullmatch("[0-9a-f]{64}", key)
     assert key.encode() not in (tmp_path / "master.key.kms").read_bytes()
-    instance = tmp_path / "instance"
-    server = start_vault(instance, workers=1, master_key_command=command)
-    try:
-        words = server.register("alice")
-        assert httpx.get(f"{server.url}/readyz", trust_env=False).status_code == 200
-    finally:
-        server.stop()
-    assert not (instance / "master.key").exists() and key not in server.log.read_text()
-    again = Vault(instance, settings_for(instance, master_key=key))
-    with again.services() as bundle:
-        assert bundle.sessions.log_in("alice", words, address="127.0.0.1", client="tests")
-    again.close()
-    run(f"aws kms disable-key --key-id {made}")
+    vault = Vault(tmp_path / "instance", settings_for(tmp_path / "instance", master_key_command=command))
+    assert vault.app.extensions["docvault"].master.key_id == key_id(key)
+    assert not (vault.instance / "master.key").exists()
+    assert vault.app.test_client().get("/readyz").status_code == 200
+    vault.close()
+    (tmp_path / "master.key.kms").unlink()
     with pytest.raises(Misconfigured, match="printed nothing"):
         load_settings(_env_file=None, master_key_command=command).read_master_key()
 

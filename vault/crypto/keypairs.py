@@ -93,6 +93,11 @@ class PublicKeys:
         self.sign_der: bytes = _public_der(sign)
         self.fingerprint: bytes = hashlib.sha256(enc(FINGERPRINT, self.wrap_der, self.sign_der)).digest()
 
+    @property
+    def bits(self) -> int:
+        """The size of the smaller of the two."""
+        return min(self._wrap.key_size, self._sign.key_size)
+
     def wrap(self, label: bytes, key: bytes) -> bytes:
         """Encrypt a key to this user (RSA-OAEP), bound to `label`, which comes from `enc` only.
 
