@@ -154,6 +154,7 @@ TABLE: dict[str, Line] = {
     "GET /api/v1/users": Line(members(200, LOGIN_FIRST), query="?q=bo"),
     # Administration
     "GET /people": Line(administrators(200, TO_LOGIN)),
+    "GET /rotation": Line(administrators(200, TO_LOGIN)),
     "POST /people/invite": Line(administrators(200, LOGIN_FIRST), form={"username": "zoe"}),
     "POST /people/invitations/<id:invitation_id>/withdraw": Line(administrators(303, LOGIN_FIRST), form={}),
     "POST /people/<username>/disable": Line(administrators(303, LOGIN_FIRST), form={}),

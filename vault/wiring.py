@@ -332,10 +332,7 @@ def make_master_keys(settings: Settings) -> MasterKeys:
     text = settings.read_master_key()
     if not text:
         text = _own_key_file(settings)
-    return MasterKeys(
-        parse_master_key(text),
-        [parse_master_key(key.get_secret_value()) for key in settings.master_key_fallbacks],
-    )
+    return MasterKeys(parse_master_key(text), [parse_master_key(key) for key in settings.read_fallbacks()])
 
 
 def _own_key_file(settings: Settings) -> str:

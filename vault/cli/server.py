@@ -110,7 +110,7 @@ def _leave(code: int) -> NoReturn:
 
 def announce(settings: Settings) -> None:
     """Prepare the vault, and print what its operator needs to know, the set-up link while there is no administrator."""
-    is_new_key = not (settings.read_master_key() or (settings.instance / "master.key").exists())
+    is_new_key = not (settings.names_master_key or (settings.instance / "master.key").exists())
     with opened(settings) as vault:
         wiring().store.check()
         base = settings.public_url or f"http://{settings.host}:{settings.port}"

@@ -23,9 +23,11 @@ from sqlalchemy import ColumnElement, false, func, or_, select
 from sqlalchemy.orm import Session
 
 from vault.crypto.accounts import check_directory_mac, directory_mac, reseal_account_key
+from vault.crypto.keypairs import PublicKeys
 from vault.crypto.masterkey import MasterKeys
+from vault.crypto.passphrase import KdfParameters
 from vault.crypto.randomness import new_id
-from vault.errors import AuditBroken, Busy, Conflict, KeyUnavailable, Unreadable
+from vault.errors import AuditBroken, Busy, Conflict, Forbidden, KeyUnavailable, Unreadable
 from vault.failpoints import reach
 from vault.models import (
     AuditEntry,
@@ -37,6 +39,7 @@ from vault.models import (
     UnlockMethod,
     Upload,
     UserKey,
+    Work,
 )
 from vault.services import audit, clock, seals
 from vault.services.accounts import parameters_of
@@ -44,6 +47,7 @@ from vault.services.anchor import binding, read_lines
 from vault.services.audit import Event
 from vault.services.check import Check, Report
 from vault.services.transactions import Transactions
+from vault.services.unlocked import UnlockedAccount
 
 BATCH = 200
 PAUSE_SECONDS = 0.005
@@ -90,6 +94,35 @@ class Outcome:
     ended: dict[str, int] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
     retired: list[bytes] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class InUse:
+    """How many of something there are; ``is_current`` when new ones are made so."""
+
+    what: tuple[str | int, ...]
+    count: int
+    is_current: bool
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What stands under which key, for an administrator: counts and ids, no names."""
+
+    keys: list[KeyState]
+    derivations: list[InUse]
+    pairs: list[InUse]
+    retired_pairs: int
+    work: dict[str, int]
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """What older master keys are kept for, all together."""
+        counted: Counter[str] = Counter()
+        for key in self.keys:
+            if not key.is_primary:
+                counted.update(key.waiting)
+        return dict(counted)
 
 
 class MasterKeyRotation:
@@ -145,6 +178,32 @@ class MasterKeyRotation:
             key_id in self._master.key_ids,
             is_primary,
             row.compromised_at if row else None,
+        )
+
+    def overview(self, account: UnlockedAccount, rsa_bits: int) -> Overview:
+        """Tell an administrator what is in use and what is waiting; raises ``Forbidden`` for anybody else."""
+        if not account.is_admin:
+            raise Forbidden("Only an administrator may do this.")
+        derivations: Counter[tuple[str | int, ...]] = Counter()
+        pairs: Counter[int] = Counter()
+        retired, work = 0, Counter[str]()
+        with self._transactions.reading() as session:
+            for row in _believed(session, UnlockMethod):
+                derivations[row.kind, row.memory_kib // 1024, row.iterations, row.lanes] += 1
+            for row in _believed(session, UserKey):
+                retired += row.retired_at is not None
+                if row.retired_at is None:
+                    pairs[PublicKeys(row.wrap_public, row.sign_public).bits] += 1
+            for row in _believed(session, Work):
+                work[row.kind] += 1
+        new = KdfParameters.fresh()
+        now = (new.memory_kib // 1024, new.iterations, new.lanes)
+        return Overview(
+            self.status(),
+            [InUse(what, count, what[1:] == now) for what, count in sorted(derivations.items())],
+            [InUse((bits,), count, bits == rsa_bits) for bits, count in sorted(pairs.items())],
+            retired,
+            dict(work),
         )
 
     def verify(self) -> Report:
@@ -458,6 +517,13 @@ def _waits(model: type[Any], mine: bytes) -> ColumnElement[bool]:
         return found
     is_old: ColumnElement[bool] = seals.key_id_of(model) != mine
     return is_old & (Upload.kind != FORM) if model is Upload else is_old
+
+
+def _believed(session: Session, model: type[Any]) -> Iterator[Any]:
+    """Read a table's rows; one that does not verify is for ``check`` to tell, and takes no figure away."""
+    for (row,) in seals.verified_rows(session, select(*seals.columns(model)), model):
+        if not isinstance(row, seals.Refusal):
+            yield row
 
 
 def _register(session: Session) -> dict[bytes, MasterKey]:

@@ -47,6 +47,11 @@ WORDS = {
     "denied": "{actor} asked for {document} and was not let in",
     "integrity_failure": "Opening {document} failed for {actor}: something is damaged, or not what it should be",
     "anchor_accepted": "The operator let an older state of the vault stand",
+    "key_promoted": "The operator changed the master key",
+    "rotation_started": "Rows began to be sealed under the new master key",
+    "rows_resealed": "Rows were sealed under the new master key",
+    "waiting_ended": "What hung on an older master key was ended",
+    "key_retired": "An older master key was retired",
     "unbelievable": "This entry does not bear its seal, so what it says is not shown. Tell the operator.",
 }
 """What each action of the audit chain is called. A test holds that every action has its words."""
