@@ -635,6 +635,11 @@ def people(page: Page, gallery: Gallery) -> None:
     page.goto("/people")
 
 
+@place("admin", "web.rotation")
+def rotation(page: Page, gallery: Gallery) -> None:
+    page.goto("/rotation")
+
+
 @place("admin", "web.invite", status=400)
 def invite_refused(page: Page, gallery: Gallery) -> None:
     page.goto("/people")

@@ -198,7 +198,7 @@ def _post_worker_init(worker: Any) -> None:
 
 
 def _sweep_hourly(app: Any) -> None:
-    """Sweep once an hour, in whichever worker of whichever machine holds the lease."""
+    """Sweep once an hour, and go on with a broken off rotation, in whichever worker holds the lease."""
     holder, pause = new_holder(), threading.Event()
     while not pause.wait(SWEEP_LOOK_SECONDS):
         with app.app_context():
@@ -207,6 +207,7 @@ def _sweep_hourly(app: Any) -> None:
                 if sweep.take_lease(holder):
                     sweep.run()
                     sweep.note_swept()
+                    services().masterkey.go_on()
             except VaultError as error:
                 log.error("the sweep did not run: %s", error)
 
