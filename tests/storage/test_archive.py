@@ -101,7 +101,8 @@ GOOD = ("backup.json", b'{"format": "docvault-backup", "version": 1}')
     "content",
     [
         b"", b"x" * 5000, bytes(10240), b"\x1f\x8b" + bytes(600), _tar(("other.json", b"{}")),
-        _tar(("end.json", b"{}")), _tar(("backup.json", b"{")), _tar(("backup.json", b"[]")), _tar(("backup.json", b"[" * 99999)),
+        _tar(("end.json", b"{}")), _tar(("backup.json", b"{")), _tar(("backup.json", b"[]")),
+        _tar(("backup.json", b"[" * 99999)),
         _tar(("backup.json", b'{"format": "docvault-backup", "version": 2}')),
         _tar(GOOD, GOOD), _tar(GOOD, ("../rows/user/000001", b"")), _tar(GOOD, ("rows/user/../../x", b"")),
         _tar(GOOD, ("/etc/passwd", b"")), _tar(GOOD, ("rows/user/000001", b""), kind=tarfile.SYMTYPE),
