@@ -22,7 +22,10 @@ from tests.access_table import ACTORS, LEAVING, NAME_OF, TABLE, TO_LOGIN, UNSAFE
 from tests.cast import Member, Vault, reader
 from tests.house import refill
 from vault.extensions import Base
+from vault.services.audit import Event
 from vault.services.resumable import Told, Wishes
+from vault.services.unlocked import UnlockedAccount
+from vault.services.work import begin
 
 MISSING = bytes(range(16))
 
@@ -51,18 +54,30 @@ def stage_folder(
         first = bundle.documents.versions(alice, document)[-1].id
         bundle.documents.view(vault.bob.account, document)
         upload = bundle.resumable.begin(alice, 6, Told("", Wishes()), partial=False).token
+        work_id = bundle.transactions.writing(lambda session: _begin_work(session, bundle, alice))
         invitation = bundle.invitations.invite(vault.dora.account, "yves").invitation.id
         bundle.accounts.set_state(None, "erin", "disabled")
+        bundle.resets.begin(vault.dora.account, "alice")
+        notice = bundle.notices.unread(alice)[0].id
     vault.close()
     names = {
         "<id:document_id>": document.hex(),
         "<id:version_id>": first.hex(),
         "<id:session_id>": vault.alice.account.session_id.hex(),
         "<id:invitation_id>": invitation.hex(),
+        "<id:notice_id>": notice.hex(),
+        "<id:work_id>": work_id.hex(),
         "<path:filename>": "vault.css",
         "<token>": upload,
     }
     return instance, vault, names
+
+
+def _begin_work(session: Any, bundle: Any, account: UnlockedAccount) -> bytes:
+    """Begin work of Alice's that is done as soon as it goes on: no wrap waits."""
+    row = begin(session, account, "wraps", 1)
+    bundle.transactions.record(Event("wraps_begun", account.user_id, "work", row.id))
+    return row.id
 
 
 @dataclass
@@ -128,7 +143,7 @@ class Stage:
             "document": "*", "document_version": "*", "part_list": "*", "shared_key_registry": "*",
             "tombstone": "*", "work": "*", "invitation": "*", "unlock_method": "*", "user_key": "*",
             "contact": "*", "user": "id, username, role, state, stored_bytes, documents, credential_generation",
-            "login_session": "id", "upload": "*",
+            "notice": "*", "login_session": "id", "upload": "*",
         }  # fmt: skip
         with self.vault.database() as connection:
             found: dict[str, Any] = {

@@ -205,6 +205,16 @@ class DocumentVersion(Sealed, Base):
     created_at: Mapped[datetime] = mapped_column(Moment)
 
 
+class DocumentGeneration(Sealed, Base):
+    """How often a document was re-keyed, and when last; a document without this row never was."""
+
+    __tablename__ = "document_generation"
+
+    id: Mapped[bytes] = mapped_column(ForeignKey("document.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer)
+    rekeyed_at: Mapped[datetime] = mapped_column(Moment)
+
+
 class PartList(Sealed, Base):
     """The parts of a version in one encoded column: offsets, lengths and suffixes, as ``FORMAT.md`` says."""
 
@@ -251,9 +261,9 @@ class DocumentIndex(Sealed, Base):
 class Upload(Sealed, Base):
     """An upload; its id is its segment's. Once expired without a document, the sweep destroys what is left of it.
 
-    ``kind`` is "whole" (a form or a raw body, gone with its document), or what tus knows: "plain", "partial" (joined
-    by a final one, ``joined_id``) and "final", which has no segment. These remain until they expire, so that a
-    completion that is repeated finds its ``document_id``.
+    ``kind`` is "whole" (a form or a raw body, gone with its document), "rekey" (gone with the old generation), or what
+    tus knows: "plain", "partial" (joined by a final one, ``joined_id``) and "final", which has no segment. These remain
+    until they expire, so that a completion that is repeated finds its ``document_id``.
     """
 
     __tablename__ = "upload"
@@ -283,7 +293,7 @@ class Tombstone(Sealed, Base):
 
 
 class Work(Sealed, Base):
-    """Work that waits: a wrap for a reader whose fingerprint is not confirmed yet."""
+    """Work that takes long (see ``services/work.py``), or waits: kind "wrap", for a reader's fingerprint."""
 
     __tablename__ = "work"
 

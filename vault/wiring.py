@@ -24,20 +24,26 @@ from vault.crypto.randomness import new_id, new_secret
 from vault.errors import Misconfigured, Unreadable, VaultError
 from vault.extensions import db
 from vault.models import AuditHead
-from vault.services import audit, seals
+from vault.services import audit, confirming, exposure, keypairs, seals
 from vault.services.access import Gate
 from vault.services.accounts import Accounts
 from vault.services.backup import Backup
 from vault.services.check import Check
 from vault.services.clock import now
+from vault.services.confirming import ContactBook, Wraps
 from vault.services.contacts import Contacts
+from vault.services.deletion import Deletion
 from vault.services.documents import Documents
 from vault.services.downloads import Downloads
+from vault.services.exposure import Exposure
 from vault.services.invitations import Invitations
+from vault.services.keypairs import Keypairs
 from vault.services.lists import Lists
 from vault.services.notices import Notices
-from vault.services.quota import Limits
+from vault.services.quota import REKEY, Limits
 from vault.services.recovery import Recovery
+from vault.services.rekey import Rekey
+from vault.services.resets import Resets
 from vault.services.restore import Restore
 from vault.services.resumable import Resumable
 from vault.services.sessions import Sessions
@@ -45,6 +51,7 @@ from vault.services.sharing import Sharing
 from vault.services.sweep import Sweep
 from vault.services.transactions import Transactions
 from vault.services.uploads import Uploads
+from vault.services.work import Worker, Works
 from vault.services.zips import Zips
 from vault.storage.archive import ArchiveReader, ArchiveWriter, new_archive, standard_output
 from vault.storage.folder import FolderStore
@@ -78,7 +85,7 @@ class Services:
         self._wiring = wiring
         self.settings = wiring.settings
         self.transactions = Transactions(session, request_id, wiring.turn)
-        self.contacts = Contacts(wiring.master)
+        self.contacts = Contacts(wiring.master, self.transactions.record)
         self.gate = Gate(wiring.master, self.contacts)
 
     @cached_property
@@ -104,6 +111,16 @@ class Services:
     @cached_property
     def recovery(self) -> Recovery:
         return Recovery(self.transactions, self._wiring.master, self.accounts)
+
+    @cached_property
+    def resets(self) -> Resets:
+        return Resets(
+            self.transactions, self._wiring.master, self.invitations, rsa_bits=self.settings.rsa_bits
+        )
+
+    @cached_property
+    def deletion(self) -> Deletion:
+        return Deletion(self.transactions, self.accounts)
 
     @cached_property
     def notices(self) -> Notices:
@@ -158,6 +175,52 @@ class Services:
     @cached_property
     def sharing(self) -> Sharing:
         return Sharing(self.transactions, self.gate, self.contacts)
+
+    @cached_property
+    def keypairs(self) -> Keypairs:
+        return Keypairs(
+            self.transactions, self.contacts, self.accounts, self._wiring.master, self.settings.rsa_bits
+        )
+
+    @cached_property
+    def contact_book(self) -> ContactBook:
+        return ContactBook(self.transactions, self.contacts)
+
+    @property
+    def workers(self) -> dict[str, Worker]:
+        """What does each kind of work that takes long."""
+        return {
+            keypairs.KIND: self.keypairs,
+            confirming.KIND: Wraps(self.transactions, self.gate, self.contacts),
+            REKEY: self.rekey,
+            exposure.KIND: self.exposure,
+        }
+
+    @cached_property
+    def exposure(self) -> Exposure:
+        return Exposure(
+            self.transactions,
+            self._wiring.master,
+            self.accounts,
+            self.keypairs,
+            self.rekey,
+            rsa_bits=self.settings.rsa_bits,
+        )
+
+    @cached_property
+    def work(self) -> Works:
+        return Works(self.transactions, self.workers)
+
+    @cached_property
+    def rekey(self) -> Rekey:
+        return Rekey(
+            self.transactions,
+            self.gate,
+            self.downloads,
+            self.uploads,
+            self._wiring.store,
+            part_size=self.settings.part_size,
+        )
 
     @cached_property
     def sweep(self) -> Sweep:

@@ -121,6 +121,7 @@ def test_me_tells_who_one_is_and_how_long(vault: Vault) -> None:
     assert 0 < me["seconds_left"] <= 24 * 3600
     assert set(me) == {
         "id", "username", "role", "fingerprint", "session_expires_at", "seconds_left", "stored_bytes", "quota_bytes",
+        "recovery_made_at", "notices",
     }  # fmt: skip
 
 

@@ -297,8 +297,18 @@ class Client:
         body: dict[str, Any] = {"usernames": usernames} | ({"expires_at": until} if until else {})
         self.ask("POST", f"/documents/{checked_id(document)}/shares", json=body)
 
-    def revoke(self, document: str, username: str) -> None:
-        self.ask("DELETE", f"/documents/{checked_id(document)}/shares/{in_path(username)}")
+    def revoke(
+        self, document: str, username: str, *, rekey: bool = False, at_once: bool = False
+    ) -> dict[str, Any] | None:
+        """End a share, with ``rekey`` under new keys; return the work that makes them where ``go_on`` must."""
+        asked = {"rekey": "true", "at_once": str(at_once).lower()} if rekey else {}
+        path = f"/documents/{checked_id(document)}/shares/{in_path(username)}"
+        answer = self.ask("DELETE", path, params=asked)
+        return json_of(answer) if answer.status_code == HTTPStatus.ACCEPTED else None
+
+    def go_on(self, work: object) -> dict[str, Any]:
+        """Let work that takes long go on for two seconds; return where it stands then."""
+        return json_of(self.ask("POST", f"/me/work/{checked_id(work)}"))
 
 
 def log_in(configuration: Configuration, server: str, username: str, passphrase: str) -> Login:

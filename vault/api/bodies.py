@@ -35,6 +35,14 @@ def read_json(by_cookie: bool = True, /, **fields: type) -> dict[str, Any]:
     return {name: body.get(name) for name in fields}
 
 
+def flag(name: str) -> bool:
+    """Read ``?name=true`` from the address; absent is false, another word is 400."""
+    word = request.args.get(name, "false")
+    if word not in {"true", "false"}:
+        raise BadInput(name, "This is true or false.")
+    return word == "true"
+
+
 def required(body: dict[str, Any], *names: str) -> dict[str, Any]:
     """Return ``body`` when each of ``names`` is there; raises ``BadInput`` naming the first that is not."""
     for name in names:

@@ -44,6 +44,9 @@ def _view(view: DocumentView) -> dict[str, object]:
         "sha256": view.sha256,
         "created_at": shown(view.created_at),
         "owner_fingerprint": view.owner_fingerprint_words,
+        "generation": view.generation,
+        "rekeyed_at": shown(view.rekeyed_at),
+        "rekey": view.rekey.hex() if view.rekey else None,
     }
 
 

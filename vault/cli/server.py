@@ -116,7 +116,7 @@ def announce(settings: Settings) -> None:
 
 @click.group()
 def users() -> None:
-    """Invite, list, disable, enable and promote people."""
+    """Invite, list, disable, enable, promote, reset and delete people."""
 
 
 @users.command("invite")
@@ -183,6 +183,34 @@ def enable(username: str) -> None:
 def promote(username: str) -> None:
     """Make USERNAME an administrator."""
     _change(username, "an administrator", role="admin")
+
+
+@users.command("reset")
+@click.argument("username")
+@as_json
+def reset(username: str, json_: bool) -> None:
+    """Make a one-time link of 7 days for USERNAME, who has lost passphrase and recovery code; it opens nothing old."""
+    with opened() as vault:
+        made = vault.resets.begin(None, username)
+        settings = vault.settings
+        base = settings.public_url or f"http://{settings.host}:{settings.port}"
+        link = f"{base}/reset#{made.code}"
+    if json_:
+        echo_json({"username": made.invitation.username, "code": made.code, "link": link})
+    else:
+        click.echo(link)
+
+
+@users.command("delete")
+@click.argument("username")
+@click.option(
+    "--confirm", prompt="User name once more, this cannot be undone", help="The user name once more."
+)
+def delete(username: str, confirm: str) -> None:
+    """Delete USERNAME with all documents; the name stays reserved."""
+    with opened() as vault:
+        vault.deletion.delete(None, username, confirm)
+    click.echo(f"{username} is deleted.")
 
 
 @click.group()

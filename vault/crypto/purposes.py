@@ -50,6 +50,7 @@ ACCOUNT_CONTACTS = Purpose("docvault/v1/account/contacts")
 ACCOUNT_INDEX = Purpose("docvault/v1/account/index")
 ACCOUNT_UPLOADS = Purpose("docvault/v1/account/uploads", ("day:number",))
 ACCOUNT_UPLOAD_NAMES = Purpose("docvault/v1/account/upload-names")
+ACCOUNT_REKEY = Purpose("docvault/v1/account/rekey")
 SESSION_KEY = Purpose("docvault/v1/session/key")
 RECOVERY_KEK = Purpose("docvault/v1/recovery/kek", ("user:id", "method:id"))
 
@@ -82,6 +83,7 @@ PART = Purpose("docvault/v1/part", ("segment:id", "offset:number", "suffix:bytes
 UPLOAD_TOKEN = Purpose("docvault/v1/upload/token")
 UPLOAD_SEGMENT_KEY = Purpose("docvault/v1/upload/segment-key", ("upload:id", "user:id"))
 UPLOAD_METADATA = Purpose("docvault/v1/upload/metadata", ("upload:id", "user:id"))
+REKEY = Purpose("docvault/v1/rekey", ("work:id", "user:id"))
 
 # --- labels of RSA-OAEP ---
 DEK_WRAP = Purpose(
@@ -142,16 +144,23 @@ INDEX_BODY = Purpose(
 )  # fmt: skip
 PARTS_BODY = Purpose("docvault/v1/parts/body", ("parts:list",))
 TOUCHED_BODY = Purpose("docvault/v1/touched/body", ("rows:list",))
+REKEY_BODY = Purpose(
+    "docvault/v1/rekey/body",
+    (
+        "at_once:number", "version:id?", "revision:number", "segment:id?", "segment_key:key?", "part_size:number",
+        "done:number",
+    ),
+)  # fmt: skip
 
 PURPOSES: tuple[Purpose, ...] = (
     KEY_ID, MASTER_ACCOUNTS, MASTER_DIRECTORY, MASTER_ROWS, MASTER_SESSIONS, MASTER_TOKENS, MASTER_UPLOADS,
     MASTER_FLASK,
-    ACCOUNT_PRIVATE_KEYS, ACCOUNT_CONTACTS, ACCOUNT_INDEX, ACCOUNT_UPLOADS, ACCOUNT_UPLOAD_NAMES, SESSION_KEY,
-    RECOVERY_KEK,
+    ACCOUNT_PRIVATE_KEYS, ACCOUNT_CONTACTS, ACCOUNT_INDEX, ACCOUNT_UPLOADS, ACCOUNT_UPLOAD_NAMES,
+    ACCOUNT_REKEY, SESSION_KEY, RECOVERY_KEK,
     UNLOCK_INNER, UNLOCK_OUTER, PRIVATE_WRAP_KEY, PRIVATE_SIGN_KEY, CONTACT, INDEX, SESSION, MANIFEST, PART,
-    UPLOAD_TOKEN, UPLOAD_SEGMENT_KEY, UPLOAD_METADATA,
+    UPLOAD_TOKEN, UPLOAD_SEGMENT_KEY, UPLOAD_METADATA, REKEY,
     DEK_WRAP, GRANT, KEY_ROTATION, VERSION, DIRECTORY, SUBJECT, ROW, ETAG, FINGERPRINT, AUDIT,
-    MANIFEST_BODY, INDEX_BODY, PARTS_BODY, TOUCHED_BODY,
+    MANIFEST_BODY, INDEX_BODY, PARTS_BODY, TOUCHED_BODY, REKEY_BODY,
 )  # fmt: skip
 
 # Names and fields that FORMAT.md reserves for what is not written yet; nothing else may take them.

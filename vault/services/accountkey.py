@@ -62,7 +62,7 @@ def exchange_key(session: Session, master: MasterKeys, user: User, exchange: Key
     The caller holds the user's row and seals the new key under his unlock methods. Raises ``Unreadable`` when private
     keys or contacts do not open: then nothing may change.
     """
-    _end_sessions(session, user)
+    end_sessions(session, user)
     for key in session.scalars(select(UserKey).where(UserKey.user_id == user.id)):
         _move_private_keys(master, exchange, key)
     for contact in session.scalars(select(Contact).where(Contact.user_id == user.id)):
@@ -73,7 +73,7 @@ def exchange_key(session: Session, master: MasterKeys, user: User, exchange: Key
     _write_entries(session, exchange)
 
 
-def _end_sessions(session: Session, user: User) -> None:
+def end_sessions(session: Session, user: User) -> None:
     """End every session; a row that is put back afterwards, and a token, are worth nothing (P7)."""
     user.credential_generation += 1
     user.device_mac = None

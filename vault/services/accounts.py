@@ -7,6 +7,7 @@ under the key that Argon2id makes of it, and under the master key.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -75,6 +76,45 @@ def lock_with(
     )
 
 
+def passphrase_method(
+    master: MasterKeys, user_id: bytes, account_key: bytes, parameters: KdfParameters, kek: bytes
+) -> UnlockMethod:
+    """Make the row of a passphrase that locks an account key."""
+    method = UnlockMethod(id=new_id(), user_id=user_id, kind="passphrase", created_at=clock.now())
+    lock_with(master, method, account_key, parameters, kek)
+    return method
+
+
+def key_row(
+    master: MasterKeys,
+    user_id: bytes,
+    version: int,
+    account_key: bytes,
+    keys: PrivateKeys,
+    statement: bytes | None = None,
+) -> UserKey:
+    """Make the row of two key pairs: vouched for by the directory, private halves sealed under the account key."""
+    public = keys.public
+    wrap, sign = seal_private_keys(account_key, keys, user=user_id, key_version=version)
+    return UserKey(
+        id=new_id(),
+        user_id=user_id,
+        version=version,
+        wrap_public=public.wrap_der,
+        sign_public=public.sign_der,
+        fingerprint=public.fingerprint,
+        directory_key_id=master.key_id,
+        directory_mac=directory_mac(
+            master, user=user_id, key_version=version, fingerprint=public.fingerprint
+        ),
+        sealed_wrap_private=wrap,
+        sealed_sign_private=sign,
+        statement=statement,
+        created_at=clock.now(),
+        retired_at=None,
+    )
+
+
 def method_of(session: Session, user_id: bytes, kind: str) -> UnlockMethod | None:
     """Load somebody's unlock method of a kind, for a change; there is one of each at most."""
     return session.scalar(
@@ -82,6 +122,18 @@ def method_of(session: Session, user_id: bytes, kind: str) -> UnlockMethod | Non
         .where(UnlockMethod.user_id == user_id, UnlockMethod.kind == kind)
         .with_for_update()
     )
+
+
+def require_admin(account: UnlockedAccount | None) -> None:
+    """Raise ``Forbidden`` unless ``account`` is an administrator's, or ``None``, which is the operator."""
+    if account is not None and not account.is_admin:
+        raise Forbidden("Only an administrator may do this.")
+
+
+def keep_an_admin(admins: Sequence[User]) -> None:
+    """Raise ``Conflict`` where a change leaves none of those who were administrators one, and active."""
+    if admins and not any(admin.role == "admin" and admin.state == "active" for admin in admins):
+        raise Conflict("The last administrator must stay one, and active.")
 
 
 @dataclass(frozen=True)
@@ -111,7 +163,6 @@ class _NewAccount:
     """Everything about an account that takes long to make, made before the transaction begins."""
 
     user_id: bytes
-    method_id: bytes
     account_key: bytes = field(repr=False)
     passphrase: str = field(repr=False)
     parameters: KdfParameters
@@ -169,9 +220,7 @@ class Accounts:
     def _make(self) -> _NewAccount:
         passphrase, parameters = generate_passphrase(), KdfParameters.fresh()
         kek = passphrases.derive(passphrase, parameters)
-        return _NewAccount(
-            new_id(), new_id(), new_secret(), passphrase, parameters, kek, generate_keys(self._rsa_bits)
-        )
+        return _NewAccount(new_id(), new_secret(), passphrase, parameters, kek, generate_keys(self._rsa_bits))
 
     def _insert(self, session: Session, username: str, code: str | None, new: _NewAccount) -> None:
         role = self._may_register(session, username, code, use=True)
@@ -192,52 +241,9 @@ class Accounts:
             )
         )
         session.flush()
-        session.add(self._method_row(new))
-        session.add(self._key_row(new))
+        session.add(passphrase_method(self._master, new.user_id, new.account_key, new.parameters, new.kek))
+        session.add(key_row(self._master, new.user_id, 1, new.account_key, new.keys))
         self._transactions.record(Event("register", new.user_id, "user", new.user_id, detail=role))
-
-    def _method_row(self, new: _NewAccount) -> UnlockMethod:
-        return UnlockMethod(
-            id=new.method_id,
-            user_id=new.user_id,
-            kind="passphrase",
-            memory_kib=new.parameters.memory_kib,
-            iterations=new.parameters.iterations,
-            lanes=new.parameters.lanes,
-            salt=new.parameters.salt,
-            master_key_id=self._master.key_id,
-            sealed_account_key=seal_account_key(
-                self._master,
-                new.kek,
-                new.account_key,
-                user=new.user_id,
-                method=new.method_id,
-                kind="passphrase",
-                parameters=new.parameters,
-            ),
-            created_at=clock.now(),
-        )
-
-    def _key_row(self, new: _NewAccount) -> UserKey:
-        public = new.keys.public
-        wrap, sign = seal_private_keys(new.account_key, new.keys, user=new.user_id, key_version=1)
-        return UserKey(
-            id=new_id(),
-            user_id=new.user_id,
-            version=1,
-            wrap_public=public.wrap_der,
-            sign_public=public.sign_der,
-            fingerprint=public.fingerprint,
-            directory_key_id=self._master.key_id,
-            directory_mac=directory_mac(
-                self._master, user=new.user_id, key_version=1, fingerprint=public.fingerprint
-            ),
-            sealed_wrap_private=wrap,
-            sealed_sign_private=sign,
-            statement=None,
-            created_at=clock.now(),
-            retired_at=None,
-        )
 
     def change_passphrase(self, account: UnlockedAccount, current: str, new: str | None = None) -> str:
         """Seal the account key under a new passphrase, end every other session, and return the new passphrase.
@@ -344,7 +350,7 @@ class Accounts:
 
     def list_accounts(self, account: UnlockedAccount | None) -> list[AccountView]:
         """List every account by name; ``account`` must be an administrator, or ``None`` for the operator."""
-        self._require_admin(account)
+        require_admin(account)
         with self._transactions.reading() as session:
             return [
                 AccountView(
@@ -373,7 +379,7 @@ class Accounts:
         Disabling ends its sessions at once, in every worker. Raises ``NotFound``, and ``Conflict`` where no active
         administrator would be left.
         """
-        self._require_admin(account)
+        require_admin(account)
         if state not in {"active", "disabled", None}:
             raise BadInput("state", "The state is active or disabled.")
         if role not in {"admin", "user", None}:
@@ -388,8 +394,7 @@ class Accounts:
             if user is None or user.state == "deleted":
                 raise NotFound("There is no such account.")
             self._apply(session, user, state, role)
-            if admins and not any(admin.role == "admin" and admin.state == "active" for admin in admins):
-                raise Conflict("The last administrator must stay one, and active.")
+            keep_an_admin(admins)
             self._transactions.record(
                 Event("account_change", actor, "user", user.id, detail=f"{user.role} {user.state}")
             )
@@ -412,7 +417,3 @@ class Accounts:
             user.credential_generation += 1
             for row in session.scalars(select(LoginSession).where(LoginSession.user_id == user.id)):
                 session.delete(row)
-
-    def _require_admin(self, account: UnlockedAccount | None) -> None:
-        if account is not None and not account.is_admin:
-            raise Forbidden("Only an administrator may do this.")

@@ -17,6 +17,7 @@ from vault.crypto.randomness import new_id
 from vault.errors import BadInput, NotFound, PreconditionFailed
 from vault.models import (
     Document,
+    DocumentGeneration,
     DocumentIndex,
     DocumentVersion,
     PartList,
@@ -29,6 +30,7 @@ from vault.services import clock, names
 from vault.services.access import Gate, Held, Need, OpenVersion, entry_of, put_entry
 from vault.services.audit import Event
 from vault.services.contacts import Contacts
+from vault.services.quota import REKEY
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
 
@@ -75,6 +77,10 @@ class DocumentView(DocumentRow):
     may_edit: bool = False
     readers_list: tuple[ReaderView, ...] = ()
     owner_fingerprint_words: str = ""
+    generation: int = 1
+    rekeyed_at: datetime | None = None
+    rekey: bytes | None = None
+    """The work that makes new keys at the moment; the owner's alone."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,7 @@ class Documents:
         usernames = {opened.owner.id: opened.owner.username}
         row = row_of(held.document, held.grant, opened.entry, account, usernames)
         readers = tuple(self._readers(session, account, held, opened))
+        generation = session.get(DocumentGeneration, held.document.id)
         return DocumentView(
             **row.__dict__,
             version_id=opened.version_id,
@@ -122,6 +129,9 @@ class Documents:
             may_edit=held.is_owner,
             readers_list=readers,
             owner_fingerprint_words=fingerprint_words(opened.owner.public.fingerprint),
+            generation=generation.number if generation else 1,
+            rekeyed_at=generation.rekeyed_at if generation else None,
+            rekey=_rekey_of(session, held),
         )
 
     def _readers(
@@ -242,28 +252,40 @@ class Documents:
 
     def _delete_one(self, session: Session, account: UnlockedAccount, document_id: bytes) -> None:
         self._gate.find(session, account, document_id, Need.OWN, lock=True)
-        document = session.get_one(Document, document_id)
-        versions = session.scalars(
-            select(DocumentVersion).where(DocumentVersion.document_id == document_id)
-        ).all()
-        stored = 0
-        for version in versions:
-            parts = session.get_one(PartList, version.id)
-            bury(session, {part.segment for part in decode_parts(parts.parts)})
-            stored += version.stored_bytes
-            session.delete(parts)
-        for model in (SharedKeyRegistry, DocumentIndex, Work):
-            for row in session.scalars(select(model).where(model.document_id == document_id)):
-                session.delete(row)
-        session.flush()
-        for version in versions:
-            session.delete(version)
-        session.flush()
-        session.delete(document)
-        owner = session.scalars(select(User).where(User.id == account.user_id).with_for_update()).one()
-        owner.stored_bytes -= stored
-        owner.documents -= 1
+        owner = session.scalars(
+            select(User).where(User.id == account.user_id).with_for_update(key_share=True)
+        ).one()
+        destroy(session, owner, session.get_one(Document, document_id))
         self._transactions.record(Event("delete", account.user_id, "document", document_id))
+
+
+def destroy(session: Session, owner: User, document: Document) -> None:
+    """Delete a document with its versions, grants and what readers remember, and order its blobs to be destroyed."""
+    versions = session.scalars(
+        select(DocumentVersion).where(DocumentVersion.document_id == document.id)
+    ).all()
+    for version in versions:
+        parts = session.get_one(PartList, version.id)
+        bury(session, {part.segment for part in decode_parts(parts.parts)})
+        owner.stored_bytes -= version.stored_bytes
+        session.delete(parts)
+    for model in (SharedKeyRegistry, DocumentIndex, Work):
+        for row in session.scalars(select(model).where(model.document_id == document.id)):
+            session.delete(row)
+    generation = session.get(DocumentGeneration, document.id)
+    if generation is not None:
+        session.delete(generation)
+    session.flush()
+    for version in versions:
+        session.delete(version)
+    session.flush()
+    session.delete(document)
+    owner.documents -= 1
+
+
+def _rekey_of(session: Session, held: Held) -> bytes | None:
+    row = session.scalar(select(Work).where(Work.document_id == held.document.id, Work.kind == REKEY))
+    return row.id if row is not None and held.is_owner else None
 
 
 def bury(
@@ -295,9 +317,9 @@ def bury(
 
 
 def signed(account: UnlockedAccount, version: DocumentVersion) -> bytes:
-    """Sign a version's row as it stands, as its owner."""
+    """Sign a version's row as it stands, as its owner, with the pair that the row names."""
     return sign_version(
-        account.private,
+        account.private_at(version.owner_key_version),
         document=version.document_id,
         version=version.id,
         number=version.number,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -15,6 +15,8 @@ from vault.services import clock, seals
 
 WHOLE = "whole"
 """The kind of an upload that comes in one request, a form's file or a raw body; it is not counted as open."""
+REKEY = "rekey"
+"""The kind of what a re-key writes; it takes the place of the old content, so that no quota ever refuses it."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,19 @@ def begin_upload(
         Upload.user_id == user_id, Upload.document_id.is_(None), Upload.expires_at > started
     )
     others = [seals.believed(row) for (row,) in seals.verified_rows(session, statement, Upload)]
-    if kind != WHOLE and sum(row.kind != WHOLE for row in others) >= limits.open_uploads:
+    if kind != WHOLE and sum(row.kind not in {WHOLE, REKEY} for row in others) >= limits.open_uploads:
         raise TooManyUploads(limits.open_uploads)
     reserved = sum(row.reserved_bytes or 0 for row in others)
     if limits.quota and owner.stored_bytes + reserved + (length or 0) > limits.quota:
         raise QuotaExceeded(limits.quota)
-    row = Upload(
+    row = new_upload(user_id, kind, length, day)
+    session.add(row)
+    return row
+
+
+def new_upload(user_id: bytes, kind: str, length: int | None, day: date) -> Upload:
+    """Make the row of an upload, for a transaction to add."""
+    return Upload(
         id=new_id(),
         user_id=user_id,
         kind=kind,
@@ -59,8 +68,11 @@ def begin_upload(
         sealed_metadata=None,
         document_id=None,
         joined_id=None,
-        created_at=started,
-        expires_at=datetime.combine(day + timedelta(days=2), time(), started.tzinfo),
+        created_at=clock.now(),
+        expires_at=expiry(day),
     )
-    session.add(row)
-    return row
+
+
+def expiry(day: date) -> datetime:
+    """The end of the UTC day after ``day``: when an upload that was begun on it is destroyed, unless it was used."""
+    return datetime.combine(day + timedelta(days=2), time(), UTC)

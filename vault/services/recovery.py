@@ -24,6 +24,7 @@ from vault.services import clock, passphrases, throttle
 from vault.services.accountkey import KeyExchange, exchange_key, prepare
 from vault.services.accounts import Accounts, lock_with, method_of
 from vault.services.audit import Event
+from vault.services.invitations import void_resets
 from vault.services.notices import notify
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
@@ -213,4 +214,5 @@ class Recovery:
         throttle.take_back(session, attempts)
         notify(session, user.id, "recovery_used")
         self._transactions.record(Event("recovery_used", user.id, "user", user.id))
+        void_resets(session, self._transactions, user)
         return user.username

@@ -29,6 +29,7 @@ from vault.services import clock, passphrases, seals, throttle
 from vault.services.accounts import lock_with, parameters_of
 from vault.services.audit import Event
 from vault.services.contacts import verified_public
+from vault.services.invitations import void_resets
 from vault.services.transactions import Transactions
 from vault.services.unlocked import OwnKeys, UnlockedAccount
 from vault.services.usernames import fold_username
@@ -214,6 +215,7 @@ class Sessions:
             row = self._new_row(user, account_key, secret, client, started)
             session.add(row)
             self._transactions.record(Event("login", user.id, "session", row.id))
+            void_resets(session, self._transactions, user)
             return self._unlocked(
                 row, user, self._current_key(session, user), account_key, secret, started.date()
             )

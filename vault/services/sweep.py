@@ -19,7 +19,7 @@ from vault.crypto.parts import blob_name
 from vault.crypto.randomness import new_id
 from vault.failpoints import reach
 from vault.models import DocumentVersion, Lease, PartList, Tombstone, Upload
-from vault.services import audit, backup, clock, invitations, sessions, sharing, throttle
+from vault.services import audit, backup, clock, deletion, invitations, sessions, sharing, throttle
 from vault.services.audit import Event
 from vault.services.documents import bury
 from vault.services.transactions import Transactions
@@ -42,6 +42,7 @@ class Swept:
     sessions: int = 0
     attempts: int = 0
     codes: int = 0
+    purges: int = 0
 
 
 class Sweep:
@@ -64,6 +65,7 @@ class Sweep:
         swept.sessions = self._all(lambda session: sessions.forget_dead_sessions(session, self._idle, BATCH))
         swept.attempts = self._all(lambda session: throttle.forget_old(session, BATCH))
         swept.codes = self._all(lambda session: invitations.forget_expired(session, BATCH, record))
+        swept.purges = deletion.purge(self._transactions, float("inf"))
         while self._destroy_some(swept):
             pass
         return swept

@@ -244,7 +244,7 @@ class Uploads:
         """Make a document of a draft within a transaction; what becomes of its upload rows is the caller's."""
         made, dek = clock.now(), new_secret()
         # What is asked comes before what is added: each question would flush the additions that wait.
-        self._account_for(session, account, draft.received, documents=1)
+        self.account_for(session, account, draft.received.stored_bytes, documents=1)
         manifest = draft.manifest(account, new_id(), new_id(), 1)
         session.add(
             Document(
@@ -260,7 +260,7 @@ class Uploads:
             )
         )
         session.flush()
-        self._insert_version(session, account, manifest, draft.received, dek, epoch=0, made=made)
+        self.insert_version(session, account, manifest, draft.received, dek, epoch=0, made=made)
         session.add(
             grant(account, owner_self(account), manifest, dek, 0, OWNER, None, since=made, came_at=made)
         )
@@ -279,7 +279,7 @@ class Uploads:
         statement = select(User).where(User.username.in_(usernames), User.state == "active")
         found = [user.id for user in session.scalars(statement) if user.id != account.user_id]
         reached = []
-        for person in self._contacts.people(session, set(found)).values() if found else ():
+        for person in self._contacts.people(session, set(found), hold=True).values() if found else ():
             try:
                 self._contacts.meet(session, account, person)
             except KeyChanged:
@@ -290,14 +290,15 @@ class Uploads:
     def _people(
         self, session: Session, account: UnlockedAccount, recipients: Sequence[bytes]
     ) -> list[Person]:
-        people = list(self._contacts.people(session, set(recipients)).values()) if recipients else []
+        found = self._contacts.people(session, set(recipients), hold=True) if recipients else {}
+        people = list(found.values())
         for person in people:
             if person.state != "active":
                 raise BadInput("recipients", f"{person.username} cannot receive documents at the moment.")
         self._contacts.meet(session, account, *people)
         return people
 
-    def _insert_version(
+    def insert_version(
         self,
         session: Session,
         account: UnlockedAccount,
@@ -308,6 +309,7 @@ class Uploads:
         epoch: int,
         made: datetime,
     ) -> None:
+        """Write a version with its part list within a transaction, signed by its owner."""
         version = DocumentVersion(
             id=manifest.version,
             document_id=manifest.document,
@@ -327,15 +329,25 @@ class Uploads:
         session.flush()
         session.add(PartList(id=manifest.version, parts=encode_parts(received.parts)))
 
-    def _account_for(
-        self, session: Session, account: UnlockedAccount, received: Received, documents: int
+    def account_for(
+        self,
+        session: Session,
+        account: UnlockedAccount,
+        stored_bytes: int,
+        *,
+        documents: int = 0,
+        limited: bool = True,
     ) -> None:
-        owner = session.scalars(select(User).where(User.id == account.user_id).with_for_update()).one()
+        """Add to what the owner stores; raises ``LoginRequired``, or ``QuotaExceeded`` where no more fits."""
+        owner = session.scalars(
+            select(User).where(User.id == account.user_id).with_for_update(key_share=True)
+        ).one()
         if owner.state != "active" or not is_current(session, account, owner.credential_generation):
             raise LoginRequired
-        owner.stored_bytes += received.stored_bytes
+        self._contacts.take_own_keys(session, account)
+        owner.stored_bytes += stored_bytes
         owner.documents += documents
-        if self._limits.quota and owner.stored_bytes > self._limits.quota:
+        if limited and self._limits.quota and owner.stored_bytes > self._limits.quota:
             raise QuotaExceeded(self._limits.quota)
 
     def replace(self, session: Session, account: UnlockedAccount, draft: Draft, document_id: bytes) -> bytes:
@@ -346,16 +358,16 @@ class Uploads:
         document = held.document
         manifest = draft.manifest(account, document_id, new_id(), document.number + 1)
         manifest = manifest._replace(name=draft.name or opened.manifest.name, path=opened.manifest.path)
-        self._insert_version(session, account, manifest, draft.received, dek, epoch=document.epoch, made=made)
-        self._move_grants(session, account, held, opened, manifest, dek, made)
+        self.insert_version(session, account, manifest, draft.received, dek, epoch=document.epoch, made=made)
+        self.move_grants(session, account, held, opened, manifest, dek, made)
         document.version_id, document.number, document.revision = manifest.version, manifest.number, 0
         document.changed_at = made
         put_entry(session, account, document_id, entry_of(manifest, document.epoch))
-        self._account_for(session, account, draft.received, documents=0)
+        self.account_for(session, account, draft.received.stored_bytes)
         self._transactions.record(Event("replace", account.user_id, "document", document_id))
         return document_id
 
-    def _move_grants(
+    def move_grants(
         self,
         session: Session,
         account: UnlockedAccount,
@@ -363,19 +375,23 @@ class Uploads:
         opened: OpenVersion,
         manifest: Manifest,
         dek: bytes,
-        made: datetime,
+        made: datetime | None = None,
     ) -> None:
-        """Wrap the new version's key for all present readers; one whose fingerprint changed waits for the owner."""
+        """Wrap the new version's key for all present readers; one whose fingerprint changed waits for the owner.
+
+        Without ``made`` the content is the old one, and new to nobody.
+        """
         document = held.document
         grants = session.scalars(
             select(SharedKeyRegistry).where(SharedKeyRegistry.version_id == opened.version_id)
         ).all()
-        people = self._contacts.people(session, {row.reader_id for row in grants} - {account.user_id})
+        readers = {row.reader_id for row in grants} - {account.user_id}
+        people = self._contacts.people(session, readers, hold=True)
         for row in grants:
             if row.reader_id == account.user_id:
                 new = grant(
                     account, owner_self(account), manifest, dek, document.epoch, OWNER, None,
-                    since=row.since, came_at=made,
+                    since=row.since, came_at=made or row.came_at,
                 )  # fmt: skip
                 session.add(new)
                 continue
@@ -383,12 +399,12 @@ class Uploads:
             try:
                 self._contacts.meet(session, account, person)
             except KeyChanged:
-                session.add(waiting_wrap(account, document.id, person.id))
+                session.add(waiting_wrap(account, document.id, person.id, row))
                 document.readers -= 1
             else:
                 new = grant(
                     account, person, manifest, dek, document.epoch, row.permission, row.expires_at,
-                    since=row.since, came_at=made,
+                    since=row.since, came_at=made or row.came_at,
                 )  # fmt: skip
                 session.add(new)
             session.delete(row)

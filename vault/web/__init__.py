@@ -23,16 +23,43 @@ def check_token() -> None:
         check_csrf(request.form.get("csrf_token"))
 
 
-from vault.web import accounts, display, documents, people, selection, sessions, sharing, uploads  # noqa: E402
+from vault.web import (  # noqa: E402
+    accounts,
+    contacts,
+    deletion,
+    display,
+    documents,
+    exposure,
+    keypairs,
+    notices,
+    people,
+    recovery,
+    rekey,
+    resets,
+    selection,
+    sessions,
+    sharing,
+    uploads,
+    work,
+)
 
 __all__ = [
     "accounts",
+    "contacts",
+    "deletion",
     "display",
     "documents",
+    "exposure",
+    "keypairs",
+    "notices",
     "pages",
     "people",
+    "recovery",
+    "rekey",
+    "resets",
     "selection",
     "sessions",
     "sharing",
     "uploads",
+    "work",
 ]
