@@ -24,7 +24,7 @@ DIGITS = "".join(f"{n} " for n in range(20_000)).encode()[:70_000]
 
 
 def make(target: Path) -> None:
-    """Let Alice and Bob store and share, change and rename, lose and recover; write the archive and its keys."""
+    """Let Alice and Bob store, share, replace, revoke, delete and change keys; write the archive and what opens it."""
     target.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as folder:
         vault = register_cast(Path(folder) / "instance", part_size=32_768)
@@ -49,7 +49,7 @@ def make(target: Path) -> None:
             )
             bundle.uploads.receive(alice.account, reader(DIGITS), document_id=report, length=len(DIGITS))
             put(alice.account, b"", "empty")
-            put(bob.account, b"from Bob to Alice", "letter.txt", to=("alice",))
+            letter = put(bob.account, b"from Bob to Alice", "letter.txt", to=("alice",))
             gone = put(alice.account, b"deleted", "gone")
             revoked = put(bob.account, b"taken back", "revoked", to=("alice",))
             tus = Tus(vault, "alice")
@@ -60,6 +60,9 @@ def make(target: Path) -> None:
             tus.join(*halves, Upload_Metadata=metadata(filename="joined"))
             bundle.sharing.revoke(bob.account, [revoked], ["alice"])
             bundle.documents.delete(alice.account, [gone])
+            for name, document in (("alice", letter), ("bob", report)):
+                vault.read(name, document)  # so that each remembers the other's key
+            bundle.work.finish(bob.account, bundle.keypairs.rotate(bob.account, bob.passphrase))
             bundle.sweep.run()
             code = bundle.recovery.make(alice.account, alice.passphrase)
             with (target / "archive.tar").open("wb") as file:

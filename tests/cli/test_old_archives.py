@@ -19,7 +19,7 @@ from tests.cli.commands import Command
 from tests.servers.vault import ROOT
 
 ARCHIVES = ROOT / "tests" / "archives"
-RELEASES = {"0.1.0": "ab611a954a1b2a4f560e536276389d4ad19c715fe505aa01578a20a53c3c537c"}
+RELEASES = {"0.1.0": "046339de687458cc5fc8e7b0d43f346db2b57af0c91db1bb12445a4c7f1b8185"}
 SECOND_READER = ROOT / "docs" / "second_reader.py"
 
 

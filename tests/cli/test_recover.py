@@ -20,11 +20,13 @@ from tests.cast import MASTER_KEY, Vault
 from tests.cli.commands import Command, Ended
 from tests.servers.vault import ROOT
 from tests.services.test_backup import write
+from tests.services.test_keypairs import rotate
 from tests.services.test_recovery import made_code
 from vault.cli.recover.account import Account
 from vault.cli.recover.documents import Recovery
 from vault.cli.recover.rows import Row
 from vault.crypto.keypairs import generate_keys, sign_statement
+from vault.services import keypairs
 
 ODD = "..\\..\\.ssh\\\u202eauthorized:keys"
 
@@ -314,6 +316,31 @@ def test_statements_lead_from_a_remembered_key_to_the_one_that_signs_and_never_b
     assert not leads(0, 2, None, None, statement(1, 2))
     assert not leads(0, 1, None, statement(2, 1), None)
     assert not leads(0, 1, None, statement(0, 1, b"v" * 16), None)
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["halfway", "ended"])
+def test_documents_of_somebody_who_changes_his_keys_come_out_with_every_check(
+    recovering: Recovering, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """Own ones and, for a reader who remembers the old pair, shared ones: the statement leads on."""
+    vault = recovering.vault
+    monkeypatch.setattr(keypairs, "READ_AT_ONCE", 2)
+    for n in range(4):
+        vault.read("bob", vault.upload("alice", b"%d" % n, f"{n}.txt", share=("bob",)))
+    rotate(vault, "alice", to_the_end=ended)
+    recovering.backup()
+    for name in ("alice", "bob"):
+        told = recovering(name=name)
+        assert told.code == 0, told.text
+        assert recovering.files() == {f"{n}.txt": b"%d" % n for n in range(4)}
+        shutil.rmtree(recovering.folder)
+    row = Attacker(vault).row("user_key", user_id=vault.alice.account.user_id, version=2)
+    Attacker(vault).update("user_key", row["id"], statement=row["statement"][::-1])
+    Attacker(vault).reseal("user_key", row["id"])
+    recovering.backup()
+    told = recovering(name="bob")
+    assert told.code == (2 if ended else 0)
+    assert ("not the one that you first met" in told.out) == ended
 
 
 def test_damage_is_told_with_its_place_and_what_opens_is_recovered_when_accepted(
