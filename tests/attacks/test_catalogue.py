@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from tests.attacks.generated import count, state_of
@@ -13,6 +14,7 @@ from tools.security_tests import (
     PAGE,
     REQUIREMENTS,
     WHY_NOT,
+    Proof,
     by_id,
     find_tests,
     named,
@@ -20,8 +22,13 @@ from tools.security_tests import (
 )
 
 
+@cache
+def all_tests() -> list[Proof]:
+    return list(find_tests())
+
+
 def test_every_row_of_the_catalogue_has_a_test_or_a_reason() -> None:
-    rows = by_id(list(find_tests()))
+    rows = by_id(all_tests())
     wanted = [*ATTACKS, *FAULTS, *map(str, REQUIREMENTS)]
     missing = [each for each in wanted if each not in rows and each not in WHY_NOT and each not in OWED]
     assert missing == []
@@ -30,12 +37,12 @@ def test_every_row_of_the_catalogue_has_a_test_or_a_reason() -> None:
 
 
 def test_every_attack_has_a_test_in_this_folder() -> None:
-    here = by_id([test for test in find_tests() if test.file.startswith("tests/attacks/")])
+    here = by_id([test for test in all_tests() if test.file.startswith("tests/attacks/")])
     assert [each for each in ATTACKS if each not in here and each not in OWED] == []
 
 
 def test_the_page_is_up_to_date(lived_in: Vault) -> None:
-    fresh = render(list(find_tests()), count(state_of(lived_in)))
+    fresh = render(all_tests(), count(state_of(lived_in)))
     assert PAGE.read_text("utf-8") == fresh, "run: make security-tests"
 
 

@@ -109,6 +109,9 @@ def test_x11_a_cache_between_two_people_gives_nobody_anothers_page(
         "proxy_buffering off;": "proxy_buffering on;",
         "proxy_cache off;": "proxy_cache shared; proxy_cache_valid any 1m; add_header X-Cache $upstream_cache_status;",
     }
+    told_to = "proxy_pass http://docvault; proxy_cache shared; proxy_cache_valid any 1m; "
+    told_to += "proxy_ignore_headers Cache-Control Vary; add_header X-Cache $upstream_cache_status;"
+    caching["    location / {\n"] = f"    location /static/ {{ {told_to} }}\n    location / {{\n"
     nginx = start_nginx(
         need("nginx"), tmp_path / "nginx", lambda *where: replaced(adapted(*where, server.port), caching)
     )
