@@ -8,7 +8,10 @@ from tests.attacks.attacker import CANARY
 from tests.cast import Vault, reader
 from vault.crypto.randomness import new_id
 from vault.errors import BrokenOff, WrongLogin
+from vault.models import Notice
+from vault.services import clock
 from vault.services.audit import Event
+from vault.services.contacts import KEY_RENEWED
 from vault.services.grants import waiting_wrap
 
 
@@ -32,6 +35,15 @@ def live_through(vault: Vault) -> bytes:
 
         def wait(session: object) -> None:
             session.add(waiting_wrap(alice, document, vault.bob.account.user_id))  # type: ignore[attr-defined]
+            session.add(  # type: ignore[attr-defined]
+                Notice(
+                    id=new_id(),
+                    user_id=alice.user_id,
+                    kind=KEY_RENEWED,
+                    other_id=None,
+                    created_at=clock.now(),
+                )
+            )
             bundle.transactions.record(Event("waits", alice.user_id, "document", document))
 
         bundle.transactions.writing(wait)
