@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -34,8 +35,8 @@ from vault.errors import (
     Unreadable,
     WrongLogin,
 )
-from vault.models import LoginSession, UnlockMethod, User, UserKey
-from vault.services import clock, passphrases, throttle
+from vault.models import EPOCH, LoginSession, UnlockMethod, User, UserKey
+from vault.services import clock, passphrases, seals, throttle
 from vault.services.audit import Event
 from vault.services.invitations import Invitations
 from vault.services.transactions import Transactions
@@ -73,6 +74,8 @@ class AccountView:
     last_login_at: datetime | None
     stored_bytes: int
     documents: int
+    readable: bool = True
+    """Whether the row bears its seal; without it nothing but the id is told."""
 
 
 @dataclass(frozen=True)
@@ -314,19 +317,8 @@ class Accounts:
         """List every account by name; ``account`` must be an administrator, or ``None`` for the operator."""
         self._require_admin(account)
         with self._transactions.reading() as session:
-            return [
-                AccountView(
-                    user.id,
-                    user.username,
-                    user.role,
-                    user.state,
-                    user.created_at,
-                    user.last_login_at,
-                    user.stored_bytes,
-                    user.documents,
-                )
-                for user in session.scalars(select(User).order_by(User.username))
-            ]
+            statement = select(*seals.columns(User)).order_by(User.username)
+            return [_account_view(row) for (row,) in seals.verified_rows(session, statement, User)]
 
     def change(
         self,
@@ -384,3 +376,13 @@ class Accounts:
     def _require_admin(self, account: UnlockedAccount | None) -> None:
         if account is not None and not account.is_admin:
             raise Forbidden("Only an administrator may do this.")
+
+
+def _account_view(user: Any) -> AccountView:
+    if isinstance(user, seals.Refusal):
+        user_id = getattr(user, "object_id", None) or b""
+        return AccountView(user_id, "?", "user", "unreadable", EPOCH, None, 0, 0, readable=False)
+    return AccountView(
+        user.id, user.username, user.role, user.state, user.created_at, user.last_login_at, user.stored_bytes,
+        user.documents,
+    )  # fmt: skip
