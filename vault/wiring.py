@@ -391,6 +391,7 @@ def prepare_engine(engine: Engine) -> None:
 
 def _on_sqlite_connect(connection: sqlite3.Connection, record: Any) -> None:
     connection.isolation_level = None
+    connection.text_factory = _text
     for pragma in (
         f"busy_timeout={BUSY_TIMEOUT_MS}",
         "journal_mode=WAL",
@@ -399,6 +400,11 @@ def _on_sqlite_connect(connection: sqlite3.Connection, record: Any) -> None:
         "secure_delete=ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _text(stored: bytes) -> str:
+    """Read what stands in a text column; bytes that are no text go on, for their row's seal to refuse (F33)."""
+    return stored.decode(errors="surrogateescape")
 
 
 def _on_sqlite_begin(connection: Any) -> None:

@@ -6,13 +6,16 @@ route without a place fails a test.
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from playwright.sync_api import FilePayload, Page, Route, expect
 
 from tests.browser.site import LARGEST, Site
+from tests.servers.vault import DOCVAULT, environment_of
 
 CANARY = "globalThis.ranInTheVault"
 HOSTILE_NAMES = (
@@ -72,6 +75,7 @@ class Gallery:
         }
         self.shown = self.ids[HOSTILE_NAMES[0]]
         self.private = site.upload(self.owner, "private.txt")
+        self.checked = False
         self.stuck, self.work = self.change_that_is_stuck()
         self.codes = {name: self.invite(name) for name in ("q" * 32, "to.be.welcomed")}
 
@@ -93,6 +97,23 @@ class Gallery:
         while not api.post(f"/me/work/{work}").raise_for_status().json()["failed"]:
             pass
         return name, work
+
+    def check(self) -> None:
+        """Lose the blob of a document, then run the deep check beside the server, once."""
+        if self.checked:
+            return
+        self.checked = True
+        instance = self.site.server.instance
+        before = set(instance.glob("blobs/*/*"))
+        self.site.upload(self.owner, HOSTILE_NAMES[1])
+        for blob in set(instance.glob("blobs/*/*")) - before:
+            blob.unlink()
+        done = subprocess.run(
+            [*DOCVAULT, "check", "--deep"],
+            env={**os.environ, **environment_of(instance)},
+            capture_output=True,
+        )
+        assert done.returncode == 2, done.stderr
 
     def invite(self, username: str) -> str:
         answer = self.site.api("dora").post("/invitations", json={"username": username})
@@ -638,6 +659,20 @@ def people(page: Page, gallery: Gallery) -> None:
 @place("admin", "web.rotation")
 def rotation(page: Page, gallery: Gallery) -> None:
     page.goto("/rotation")
+
+
+@place("admin", "web.check")
+def deep_check(page: Page, gallery: Gallery) -> None:
+    gallery.check()
+    page.goto("/check")
+    expect(page.get_by_text("is lost")).not_to_have_count(0)
+
+
+@place("owner", "web.own_check")
+def own_check(page: Page, gallery: Gallery) -> None:
+    gallery.check()
+    page.goto("/account/check")
+    expect(page.get_by_text("is lost")).to_have_count(1)
 
 
 @place("admin", "web.invite", status=400)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -36,8 +37,8 @@ from vault.errors import (
     WrongLogin,
 )
 from vault.failpoints import reach
-from vault.models import LoginSession, UnlockMethod, User, UserKey
-from vault.services import clock, passphrases, throttle
+from vault.models import EPOCH, LoginSession, UnlockMethod, User, UserKey
+from vault.services import clock, passphrases, seals, throttle
 from vault.services.audit import Event
 from vault.services.invitations import Invitations
 from vault.services.transactions import Transactions
@@ -156,6 +157,8 @@ class AccountView:
     last_login_at: datetime | None
     stored_bytes: int
     documents: int
+    readable: bool = True
+    """Whether the row bears its seal; without it nothing but the id is told."""
 
 
 @dataclass(frozen=True)
@@ -352,19 +355,8 @@ class Accounts:
         """List every account by name; ``account`` must be an administrator, or ``None`` for the operator."""
         require_admin(account)
         with self._transactions.reading() as session:
-            return [
-                AccountView(
-                    user.id,
-                    user.username,
-                    user.role,
-                    user.state,
-                    user.created_at,
-                    user.last_login_at,
-                    user.stored_bytes,
-                    user.documents,
-                )
-                for user in session.scalars(select(User).order_by(User.username))
-            ]
+            statement = select(*seals.columns(User)).order_by(User.username)
+            return [_account_view(row) for (row,) in seals.verified_rows(session, statement, User)]
 
     def change(
         self,
@@ -417,3 +409,13 @@ class Accounts:
             user.credential_generation += 1
             for row in session.scalars(select(LoginSession).where(LoginSession.user_id == user.id)):
                 session.delete(row)
+
+
+def _account_view(user: Any) -> AccountView:
+    if isinstance(user, seals.Refusal):
+        user_id = getattr(user, "object_id", None) or b""
+        return AccountView(user_id, "?", "user", "unreadable", EPOCH, None, 0, 0, readable=False)
+    return AccountView(
+        user.id, user.username, user.role, user.state, user.created_at, user.last_login_at, user.stored_bytes,
+        user.documents,
+    )  # fmt: skip

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from vault.errors import Forbidden
@@ -86,15 +86,14 @@ class CheckResults:
                 "read_bytes": report.read_bytes,
                 "findings": len(report.findings),
             }
-            result, kept = session.get(CheckResult, DEEP_ID), session.get(CheckReport, DEEP_ID)
-            if result is None or kept is None:
-                session.add(CheckResult(id=DEEP_ID, **figures))
-                session.flush()
-                session.add(CheckReport(id=DEEP_ID, report=text))
-            else:
-                for name, value in figures.items():
-                    setattr(result, name, value)
-                kept.report = text
+            for model in (CheckReport, CheckResult):
+                # Not loaded first: a row that somebody has edited must not keep the next result from being kept.
+                session.execute(
+                    delete(model).execution_options(unverified="replaced", synchronize_session=False)
+                )
+            session.add(CheckResult(id=DEEP_ID, **figures))
+            session.flush()
+            session.add(CheckReport(id=DEEP_ID, report=text))
             found = f"{len(report.findings)} findings"
             self._transactions.record(
                 Event("check", None, "check_result", DEEP_ID, succeeded=report.whole, detail=found)
@@ -103,7 +102,7 @@ class CheckResults:
         self._transactions.writing(work)
 
     def last(self, account: UnlockedAccount | None) -> ResultView | None:
-        """Show the last result to an administrator, or to the operator; ``None`` when there was no deep check yet."""
+        """Show the last result to an administrator, or to the operator; ``None`` when there is none to believe."""
         if account is not None and not account.is_admin:
             raise Forbidden("Only an administrator may do this.")
         with self._transactions.reading() as session:
@@ -137,11 +136,15 @@ class CheckResults:
         )  # fmt: skip
 
 
-def _load(session: Session) -> tuple[CheckResult, dict[str, Any]] | None:
-    result, kept = session.get(CheckResult, DEEP_ID), session.get(CheckReport, DEEP_ID)
-    if result is None or kept is None:
+def _load(session: Session) -> tuple[Any, dict[str, Any]] | None:
+    """Give figures and report; ``None`` also where they do not bear their seals, which the next check tells."""
+    statement = select(*seals.columns(CheckResult, CheckReport)).join(
+        CheckReport, CheckReport.id == CheckResult.id
+    )
+    found = seals.verified_row(session, statement, CheckResult, CheckReport, parameters={})
+    if found is None or any(isinstance(row, seals.Refusal) for row in found):
         return None
-    return result, json.loads(kept.report)
+    return found[0], json.loads(found[1].report)
 
 
 def _encoded(report: Report) -> dict[str, Any]:

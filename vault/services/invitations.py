@@ -18,7 +18,7 @@ from vault.crypto.passphrase import new_code, normalise_code
 from vault.crypto.randomness import new_id
 from vault.errors import BadInput, CodeInvalid, Forbidden, NameTaken, NotFound
 from vault.models import Invitation, User
-from vault.services import clock
+from vault.services import clock, seals
 from vault.services.audit import Event
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
@@ -174,22 +174,24 @@ class Invitations:
         """List the invitations that somebody can still use."""
         _require_admin(account)
         with self._transactions.reading() as session:
-            rows = session.execute(
-                select(Invitation, User)
+            statement = (
+                select(*seals.columns(Invitation, User))
+                .select_from(Invitation)
                 .outerjoin(User, User.id == Invitation.created_by)
                 .where(Invitation.kind != "setup", Invitation.expires_at > clock.now())
                 .order_by(Invitation.created_at)
-            ).all()
+            )
             return [
                 InvitationView(
                     row.id,
                     row.username or "",
                     row.created_at,
                     row.expires_at,
-                    user.username if user else None,
+                    getattr(user, "username", None),
                     row.kind,
                 )
-                for row, user in rows
+                for row, user in seals.verified_rows(session, statement, Invitation, User)
+                if not isinstance(row, seals.Refusal)
             ]
 
     def withdraw(self, account: UnlockedAccount | None, invitation_id: bytes) -> None:
