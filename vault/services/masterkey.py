@@ -46,6 +46,7 @@ from vault.services.accounts import parameters_of
 from vault.services.anchor import binding, read_lines
 from vault.services.audit import Event
 from vault.services.check import Check, Report
+from vault.services.resumable import FINAL, PARTIAL, PLAIN
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
 
@@ -61,7 +62,8 @@ WAITED: dict[type[Any], str] = {
 }
 """What ends by itself: 12 hours, 7 days, 2 days, 15 minutes. Only who holds the other half could seal it anew."""
 
-FORM = "whole"
+WITH_ADDRESS = (PLAIN, PARTIAL, FINAL)
+"""Uploads whose client holds an address under a master key; the row of any other kind moves like all rows."""
 
 T = TypeVar("T")
 Tell = Callable[[int, int], None]
@@ -189,7 +191,7 @@ class MasterKeyRotation:
         retired, work = 0, Counter[str]()
         with self._transactions.reading() as session:
             for row in _believed(session, UnlockMethod):
-                derivations[row.kind, row.memory_kib // 1024, row.iterations, row.lanes] += 1
+                derivations[row.kind, (row.memory_kib or 0) // 1024, row.iterations or 0, row.lanes or 0] += 1
             for row in _believed(session, UserKey):
                 retired += row.retired_at is not None
                 if row.retired_at is None:
@@ -304,7 +306,7 @@ class MasterKeyRotation:
         if model is LoginAttempt:
             return false()
         if model is Upload:
-            return (Upload.seal_key_id != mine) & (Upload.kind == FORM)
+            return (Upload.seal_key_id != mine) & Upload.kind.not_in(WITH_ADDRESS)
         is_old: ColumnElement[bool] = seals.key_id_of(model) != mine
         inner = _INNER.get(model)
         return is_old if inner is None or model in WAITED else or_(is_old, inner != mine)
@@ -516,7 +518,7 @@ def _waits(model: type[Any], mine: bytes) -> ColumnElement[bool]:
         found: ColumnElement[bool] = inner != mine
         return found
     is_old: ColumnElement[bool] = seals.key_id_of(model) != mine
-    return is_old & (Upload.kind != FORM) if model is Upload else is_old
+    return is_old & Upload.kind.in_(WITH_ADDRESS) if model is Upload else is_old
 
 
 def _believed(session: Session, model: type[Any]) -> Iterator[Any]:
@@ -540,7 +542,7 @@ def _count(session: Session) -> Counter[bytes]:
         other = own if inner is None or model in WAITED else inner
         statement = select(own, other.label("other"), func.count()).group_by(own, other)
         if model is Upload:
-            statement = statement.where(Upload.kind == FORM)
+            statement = statement.where(Upload.kind.not_in(WITH_ADDRESS))
         for first, second, count in session.connection().execute(statement):
             for key_id in {first, second}:
                 counted[key_id] += count
@@ -554,7 +556,7 @@ def _waiting(session: Session) -> dict[bytes, Counter[str]]:
         key_id = _INNER.get(model, seals.key_id_of(model))
         statement = select(key_id, func.count()).group_by(key_id)
         if model is Upload:
-            statement = statement.where(Upload.kind != FORM)
+            statement = statement.where(Upload.kind.in_(WITH_ADDRESS))
         for key, count in session.connection().execute(statement):
             counted.setdefault(key, Counter())[name] += count
     return counted
