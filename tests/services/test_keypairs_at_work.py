@@ -38,7 +38,10 @@ def make_documents(vault: Vault, owner: str, count: int, share: str) -> list[byt
         def insert(session: Any) -> list[bytes]:
             people = list(bundle.contacts.people(session, ids).values())
             bundle.contacts.meet(session, account, *people)
-            return [bundle.uploads.insert(session, account, draft, people) for draft in drafts]
+            return [
+                bundle.uploads.insert(session, account, bundle.uploads.prepare(account, draft), people)
+                for draft in drafts
+            ]
 
         for start in range(0, count, AT_ONCE):
             drafts = [
