@@ -395,6 +395,11 @@ def test_share_and_revoke(served: Served, alice: Machine) -> None:
     refused = another(alice, served, "bob")("share", document_id.hex(), "charlie")
     assert "Only the owner" in one_line(refused)
     assert out(another(alice, served, "alice")("revoke", "plums.txt", "bob", "--json"))["readers"][1:] == []
+    alice("share", "plums.txt", "bob", "charlie")
+    ended = alice("revoke", "plums.txt", "bob", "charlie", "--rekey", "--at-once")
+    assert ended.out.splitlines()[-1] == "It has new keys." and len(ended.out.splitlines()) == 3
+    shown = another(alice, served, "alice")("revoke", document_id.hex(), "nobody-here", "--rekey")
+    assert shown.code == 1 and "new keys" not in shown.out
     assert alice("revoke", document_id.hex(), "..").code == 1
     assert vault.read("alice", document_id) == b"plums", "a name of dots deletes nothing"
 
