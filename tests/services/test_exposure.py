@@ -75,7 +75,7 @@ def test_everything_is_replaced_and_everything_opens(any_vault: Vault) -> None:
 
 
 def test_what_a_thief_took_opens_nothing_of_what_came_after(vault: Vault) -> None:
-    """He has the old passphrase, the master key and yesterday's database: account key, private keys and DEKs of then."""
+    """He has the old passphrase, the master key and yesterday's database: account key, private keys, DEKs."""
     document, received = vault.upload("alice", b"own"), vault.upload("bob", b"x", share=("alice",))
     stolen: PrivateKeys = vault.alice.account.private
     old = vault.alice.account.account_key

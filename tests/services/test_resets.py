@@ -79,6 +79,17 @@ def test_who_logs_in_has_not_lost_everything(vault: Vault) -> None:
     assert findings(vault) == []
 
 
+def test_who_is_in_and_reads_of_a_reset_ends_it(vault: Vault) -> None:
+    code = reset_code(vault)
+    with vault.services() as bundle:
+        (notice,) = bundle.notices.unread(vault.alice.account)
+        assert bundle.resets.look_up(code).username == "alice"
+        bundle.notices.read(vault.alice.account, notice.id)
+        with pytest.raises(CodeInvalid):
+            bundle.resets.look_up(code)
+    assert findings(vault) == []
+
+
 def test_a_recovery_code_ends_a_reset_as_well(vault: Vault) -> None:
     with vault.services() as bundle:
         recovery = bundle.recovery.make(vault.alice.account, vault.alice.passphrase)

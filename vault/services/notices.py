@@ -13,8 +13,11 @@ from vault.errors import NotFound
 from vault.models import Notice, User
 from vault.services import clock
 from vault.services.audit import Event
+from vault.services.invitations import void_resets
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
+
+RESET_BEGUN = "reset_begun"
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,19 @@ class Notices:
             ]
 
     def read(self, account: UnlockedAccount, notice_id: bytes) -> None:
-        """Forget one notice; raises ``NotFound`` for anybody else's."""
+        """Forget one notice; raises ``NotFound`` for anybody else's.
+
+        Who has read that his keys are to be reset is in, and needs no reset: its code becomes worthless.
+        """
 
         def work(session: Session) -> None:
             row = session.get(Notice, notice_id)
             if row is None or row.user_id != account.user_id:
                 raise NotFound
             session.delete(row)
+            if row.kind == RESET_BEGUN:
+                user = session.get_one(User, account.user_id, with_for_update=True)
+                void_resets(session, self._transactions, user)
             self._transactions.record(
                 Event("notice_read", account.user_id, "user", account.user_id, detail=row.kind)
             )

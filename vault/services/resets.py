@@ -28,7 +28,7 @@ from vault.services.accounts import Registered, key_row, passphrase_method, requ
 from vault.services.audit import Event
 from vault.services.deletion import begin_purge, forget_secrets, purge, retire_keys
 from vault.services.invitations import Invitations, Invited
-from vault.services.notices import notify
+from vault.services.notices import RESET_BEGUN, notify
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
 from vault.services.usernames import fold_username
@@ -90,7 +90,7 @@ class Resets:
             if user is None or user.state == "deleted":
                 raise NotFound("There is no such account.")
             made = self._invitations.add_reset(session, folded, account)
-            notify(session, user.id, "reset_begun", actor)
+            notify(session, user.id, RESET_BEGUN, actor)
             self._transactions.record(
                 Event("reset_begun", actor, "invitation", made.invitation.id, subject_id=user.id)
             )
