@@ -8,6 +8,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def log_in_again(vault: Vault, name: str) -> None:
     with vault.services() as bundle:
         member = vault.members[name]
         logged_in = bundle.sessions.log_in(name, member.passphrase, address="127.0.0.1", client="tests")
-        member.account, member.token = logged_in.account, logged_in.token
+    vault.members[name] = replace(member, account=logged_in.account, token=logged_in.token)
 
 
 def findings(vault: Vault) -> list[str]:
