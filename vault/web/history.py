@@ -79,11 +79,6 @@ WORDS = {
     "restored": "The operator restored a backup",
     "quarantine": "The operator set aside blobs that nothing names",
     "anchor_accepted": "The operator let an older state of the vault stand",
-    "key_promoted": "The operator changed the master key",
-    "rotation_started": "Rows began to be sealed under the new master key",
-    "rows_resealed": "Rows were sealed under the new master key",
-    "waiting_ended": "What hung on an older master key was ended",
-    "key_retired": "An older master key was retired",
     "unbelievable": "This entry does not bear its seal, so what it says is not shown. Tell the operator.",
 }
 """What each action of the audit chain is called. A test holds that every action has its words."""
