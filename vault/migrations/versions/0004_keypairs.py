@@ -1,6 +1,6 @@
 """notices
 
-Revision ID: 0002_pairs
+Revision ID: 0004_keypairs
 Revises: 0001
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = '0002_pairs'
-down_revision = '0002_keys'
+revision = '0004_keypairs'
+down_revision = '0003_masterkey'
 branch_labels = None
 depends_on = None
 

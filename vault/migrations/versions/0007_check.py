@@ -1,6 +1,6 @@
 """the result of the last deep check
 
-Revision ID: 0002_metrics
+Revision ID: 0007_check
 Revises: 0001
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = '0002_metrics'
-down_revision = '0002_unlock'
+revision = '0007_check'
+down_revision = '0006_recovery'
 branch_labels = None
 depends_on = None
 

@@ -1,7 +1,7 @@
 """unlock methods without Argon2id
 
-Revision ID: 0002_unlock
-Revises: 0002_rekey
+Revision ID: 0006_recovery
+Revises: 0005_rekey
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = '0002_unlock'
-down_revision = '0002_rekey'
+revision = '0006_recovery'
+down_revision = '0005_rekey'
 branch_labels = None
 depends_on = None
 

@@ -1,6 +1,6 @@
 """master keys by id: since when each seals, and what became of it
 
-Revision ID: 0002_keys
+Revision ID: 0003_masterkey
 Revises: 0002_audit
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002_keys"
+revision = "0003_masterkey"
 down_revision = "0002_audit"
 branch_labels = None
 depends_on = None

@@ -1,7 +1,7 @@
 """generations of documents
 
-Revision ID: 0002_rekey
-Revises: 0002_pairs
+Revision ID: 0005_rekey
+Revises: 0004_keypairs
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = '0002_rekey'
-down_revision = '0002_pairs'
+revision = '0005_rekey'
+down_revision = '0004_keypairs'
 branch_labels = None
 depends_on = None
 
