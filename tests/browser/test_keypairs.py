@@ -22,8 +22,8 @@ def test_keys_are_changed_while_the_page_looks_on(site: Site, meet: Meet) -> Non
     nina.button("Change the keys").click()
     nina.expect_notice("Your new keys are in place. Your former ones are gone.")
     nina.expect_heading("Keys")
-    expect(nina.row("current")).not_to_contain_text(before.split()[0] + "\n")
-    expect(nina.row("retired")).to_have_count(1)
+    expect(nina.page.locator("tbody tr")).to_have_count(2)
+    expect(nina.row("current")).to_have_count(1)
     nina.page.goto("/account")
     expect(nina.page.locator("#fingerprint .fingerprint")).not_to_have_text(before)
     nina.take_wrong()  # the refused passphrase

@@ -212,7 +212,7 @@ def test_wraps_that_waited_are_done_with_the_terms_they_had(vault: Vault, other_
     ending = vault.upload("alice", b"one")
     with vault.services() as bundle:
         bundle.sharing.share(alice, [ending], ["bob"], expires_at=until)
-        since = next(v.since for v in bundle.documents.readers(alice, ending) if v.username == "bob")
+        since = next(v.since for v in bundle.documents.readers(alice, ending).items if v.username == "bob")
     begin_anew(vault, "bob", other_keys)
     with vault.services() as bundle:
         for document in (plain, ending):
@@ -231,7 +231,7 @@ def test_wraps_that_waited_are_done_with_the_terms_they_had(vault: Vault, other_
         assert first is not None and (first.done, first.total) == (1, 2)
         bundle.work.finish(alice, work_id)
         assert bundle.contact_book.view(alice, "bob").waiting == 0
-        (again,) = [view for view in bundle.documents.readers(alice, ending) if view.username == "bob"]
+        (again,) = [view for view in bundle.documents.readers(alice, ending).items if view.username == "bob"]
         assert (again.since, again.expires_at) == (since, until)
         assert bundle.check.run().findings == []
     assert (vault.read("bob", plain), vault.read("bob", ending)) == (b"two", b"two")
@@ -250,7 +250,7 @@ def test_a_wrap_whose_time_is_over_is_not_done(
         monkeypatch.setattr(clock, "now", lambda: later)
         words = bundle.contact_book.view(alice, "bob").fingerprint_words
         bundle.work.finish(alice, bundle.contact_book.confirm(alice, "bob", words) or b"")
-        assert [view.username for view in bundle.documents.readers(alice, document)] == ["alice"]
+        assert [view.username for view in bundle.documents.readers(alice, document).items] == ["alice"]
 
 
 def test_a_document_that_does_not_open_goes_on_waiting(vault: Vault, other_keys: PrivateKeys) -> None:
