@@ -95,6 +95,7 @@ PROVED = [
 ]
 
 
+@pytest.mark.requirement(33)
 @pytest.mark.parametrize(("method", "path", "body"), PROVED)
 def test_requirement_33_what_matters_asks_for_the_passphrase_again(
     house: Vault, method: str, path: str, body: dict[str, str]
@@ -108,6 +109,7 @@ def test_requirement_33_what_matters_asks_for_the_passphrase_again(
     assert house.api("alice").get("/me").status_code == 200
 
 
+@pytest.mark.requirement(33)
 def test_requirement_33_sharing_and_revoking_do_not_ask(house: Vault) -> None:
     document = house.upload("alice", b"mine").hex()
     shares = f"/documents/{document}/shares"

@@ -85,6 +85,7 @@ def rotating(vault: Vault) -> Iterator[tuple[Vault, Vault, bytes]]:
         yield promoted, announced, document
 
 
+@pytest.mark.requirement(18)
 @pytest.mark.parametrize("order", STOPS, ids=lambda order: f"{order.point}-{order.number}")
 def test_f6_a_rotation_killed_anywhere_goes_on_and_reads_work_throughout(
     rotating: tuple[Vault, Vault, bytes], order: Order, tmp_path: Path
