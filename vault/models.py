@@ -9,7 +9,17 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, LargeBinary, String, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -73,15 +83,17 @@ class User(Sealed, Base):
 
 
 class UnlockMethod(Sealed, Base):
+    """One way to an account key: ``kind`` is "passphrase", or "recovery", which has none of Argon2id's parameters."""
+
     __tablename__ = "unlock_method"
 
     id: Mapped[bytes] = mapped_column(Id, primary_key=True)
     user_id: Mapped[bytes] = mapped_column(ForeignKey("user.id"), index=True)
     kind: Mapped[str] = mapped_column(String(16))
-    memory_kib: Mapped[int] = mapped_column(Integer)
-    iterations: Mapped[int] = mapped_column(Integer)
-    lanes: Mapped[int] = mapped_column(Integer)
-    salt: Mapped[bytes] = mapped_column(LargeBinary(16))
+    memory_kib: Mapped[int | None] = mapped_column(Integer)
+    iterations: Mapped[int | None] = mapped_column(Integer)
+    lanes: Mapped[int | None] = mapped_column(Integer)
+    salt: Mapped[bytes | None] = mapped_column(LargeBinary(16))
     master_key_id: Mapped[bytes] = mapped_column(LargeBinary(8))
     sealed_account_key: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(Moment)
@@ -130,7 +142,7 @@ class Notice(Sealed, Base):
 
 
 class Invitation(Sealed, Base):
-    """A one-time code: ``kind`` is "setup" (makes the first administrator) or "invitation"."""
+    """A one-time code: "setup" makes the first administrator, "invitation" somebody new, "reset" new keys for him."""
 
     __tablename__ = "invitation"
 
@@ -290,6 +302,19 @@ class Tombstone(Sealed, Base):
     destroy_after: Mapped[datetime] = mapped_column(Moment, index=True)
 
 
+class MasterKey(Sealed, Base):
+    """A master key that has sealed rows here, by its id alone: since when, and what became of it."""
+
+    __tablename__ = "master_key"
+
+    id: Mapped[bytes] = mapped_column(Id, primary_key=True)
+    key_id: Mapped[bytes] = mapped_column(LargeBinary(8), unique=True)
+    promoted_at: Mapped[datetime] = mapped_column(Moment)
+    rotating_since: Mapped[datetime | None] = mapped_column(Moment)
+    compromised_at: Mapped[datetime | None] = mapped_column(Moment)
+    retired_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
 class Work(Sealed, Base):
     """Work that takes long (see ``services/work.py``), or waits: kind "wrap", for a reader's fingerprint."""
 
@@ -316,8 +341,36 @@ class Lease(Sealed, Base):
     swept_at: Mapped[datetime | None] = mapped_column(Moment)
 
 
+class CheckResult(Sealed, Base):
+    """What the last check of its kind looked at and found, in figures; there is one row for each kind."""
+
+    __tablename__ = "check_result"
+
+    id: Mapped[bytes] = mapped_column(Id, primary_key=True)
+    began_at: Mapped[datetime] = mapped_column(Moment)
+    ended_at: Mapped[datetime] = mapped_column(Moment)
+    rows: Mapped[int] = mapped_column(BigInteger)
+    blobs: Mapped[int] = mapped_column(BigInteger)
+    read_bytes: Mapped[int] = mapped_column(BigInteger)
+    findings: Mapped[int] = mapped_column(BigInteger)
+
+
+class CheckReport(Sealed, Base):
+    """What it found, each by invariant and id, and what is at risk: JSON."""
+
+    __tablename__ = "check_report"
+
+    id: Mapped[bytes] = mapped_column(ForeignKey("check_result.id"), primary_key=True)
+    report: Mapped[str] = mapped_column(Text)
+
+
 class AuditEntry(Sealed, Base):
     __tablename__ = "audit_entry"
+    __table_args__ = (
+        Index("ix_audit_entry_actor_id_sequence", "actor_id", "sequence"),
+        Index("ix_audit_entry_object_id_sequence", "object_id", "sequence"),
+        Index("ix_audit_entry_subject_id_sequence", "subject_id", "sequence"),
+    )
 
     id: Mapped[bytes] = mapped_column(Id, primary_key=True)
     sequence: Mapped[int] = mapped_column(BigInteger, unique=True)

@@ -29,6 +29,7 @@ def live_through(vault: Vault) -> bytes:
         assert bundle.rekey.carry_on(charlie, [bundle.rekey.ask(charlie, safe)]) == []
         bundle.invitations.invite(vault.dora.account, "zoe")
         bundle.sweep.take_lease(new_id())
+        bundle.check_results.keep(bundle.check.run(deep=True))
         with contextlib.suppress(BrokenOff):
             bundle.uploads.receive(alice, reader(b"half"), length=8)
         with contextlib.suppress(WrongLogin):

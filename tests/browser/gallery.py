@@ -6,13 +6,16 @@ route without a place fails a test.
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from playwright.sync_api import FilePayload, Page, Route, expect
 
 from tests.browser.site import LARGEST, Site
+from tests.servers.vault import DOCVAULT, environment_of
 
 CANARY = "globalThis.ranInTheVault"
 HOSTILE_NAMES = (
@@ -72,6 +75,7 @@ class Gallery:
         }
         self.shown = self.ids[HOSTILE_NAMES[0]]
         self.private = site.upload(self.owner, "private.txt")
+        self.checked = False
         self.stuck, self.work = self.change_that_is_stuck()
         self.codes = {name: self.invite(name) for name in ("q" * 32, "to.be.welcomed")}
 
@@ -93,6 +97,23 @@ class Gallery:
         while not api.post(f"/me/work/{work}").raise_for_status().json()["failed"]:
             pass
         return name, work
+
+    def check(self) -> None:
+        """Lose the blob of a document, then run the deep check beside the server, once."""
+        if self.checked:
+            return
+        self.checked = True
+        instance = self.site.server.instance
+        before = set(instance.glob("blobs/*/*"))
+        self.site.upload(self.owner, HOSTILE_NAMES[1])
+        for blob in set(instance.glob("blobs/*/*")) - before:
+            blob.unlink()
+        done = subprocess.run(
+            [*DOCVAULT, "check", "--deep"],
+            env={**os.environ, **environment_of(instance)},
+            capture_output=True,
+        )
+        assert done.returncode == 2, done.stderr
 
     def invite(self, username: str) -> str:
         answer = self.site.api("dora").post("/invitations", json={"username": username})
@@ -316,6 +337,16 @@ def leave(page: Page, gallery: Gallery) -> None:
     page.goto(f"/documents/{gallery.shown}/leave")
 
 
+@place("owner", "web.timeline")
+def timeline(page: Page, gallery: Gallery) -> None:
+    page.goto(f"/documents/{gallery.shown}/timeline")
+
+
+@place("owner", "web.security_log")
+def security_log(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/log")
+
+
 @place("owner", "web.versions")
 def versions(page: Page, gallery: Gallery) -> None:
     page.goto(f"/documents/{gallery.shown}/versions")
@@ -493,6 +524,95 @@ def question(page: Page, gallery: Gallery) -> None:
     dialog_is_open(page)
 
 
+# Getting back in, and leaving
+
+
+@place("guest", "web.recover")
+def recover(page: Page, gallery: Gallery) -> None:
+    page.goto("/recover#0123-45678")
+    expect(page.get_by_label("Recovery code")).to_have_value("0123-45678")
+
+
+@place("guest", "web.recover", status=400)
+def recover_refused(page: Page, gallery: Gallery) -> None:
+    page.goto("/recover")
+    page.get_by_label("User name").fill(HOSTILE_NAMES[1])
+    page.get_by_label("Recovery code").fill(HOSTILE_NAMES[0])
+    send(page, "Set a new passphrase")
+
+
+@place("owner", "web.make_recovery", status=400)
+def recovery_refused(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/recovery")
+    send(page, "Make the code")
+
+
+@place("owner", "web.make_recovery")
+def recovery_kit(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/recovery")
+    page.get_by_label("Your passphrase").fill(gallery.site.passphrases[gallery.owner])
+    send(page, "Make the code")
+    expect(page.get_by_role("img", name="The address and the code as a QR code")).to_be_visible()
+
+
+@place("owner", "web.remove_recovery", status=400)
+def recovery_not_removed(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/recovery")
+    page.get_by_label("Your passphrase").fill("not it")
+    send(page, "Remove mine")
+
+
+@place("owner", "web.exposed", status=400)
+def exposed_refused(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/exposed")
+    send(page, "Replace passphrase and keys")
+
+
+@place("owner", "web.delete_account", status=400)
+def delete_account_refused(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/delete")
+    send(page, "Delete my account")
+
+
+@place("admin", "web.delete_person")
+def delete_person(page: Page, gallery: Gallery) -> None:
+    page.goto(f"/people/{gallery.reader}/delete")
+
+
+@place("admin", "web.reset_person")
+def reset_person(page: Page, gallery: Gallery) -> None:
+    page.goto(f"/people/{gallery.owner}/reset")
+    expect(page.get_by_role("button", name="Make the link")).to_be_visible()
+
+
+@place("admin", "web.reset_person")
+def reset_begun(page: Page, gallery: Gallery) -> None:
+    page.goto(f"/people/{gallery.reader}/reset")
+    send(page, "Make the link")
+    expect(page.get_by_label("Link", exact=True)).to_be_visible()
+
+
+@place("guest", "web.reset", status=400)
+def reset_refused(page: Page, gallery: Gallery) -> None:
+    with page.expect_navigation(url="**/reset"):
+        page.goto(f"/reset#{HOSTILE_QUERY}")
+
+
+@place("guest", "web.reset")
+def reset_asks(page: Page, gallery: Gallery) -> None:
+    begun = gallery.site.api("dora").post(f"/accounts/{gallery.owner}/reset").raise_for_status()
+    page.goto("/reset")
+    page.get_by_label("Reset code").fill(begun.json()["code"])
+    send(page, "Continue")
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"New keys for {gallery.owner}")
+
+
+@place("owner", "web.account")
+def account_with_a_notice(page: Page, gallery: Gallery) -> None:
+    page.goto("/account")
+    expect(page.get_by_text("made a code to reset your keys").first).to_be_visible()
+
+
 @place("owner", "web.keys")
 def keys(page: Page, gallery: Gallery) -> None:
     page.goto("/account/keys")
@@ -534,6 +654,25 @@ def words_of_a_contact(page: Page, gallery: Gallery) -> None:
 @place("admin", "web.people")
 def people(page: Page, gallery: Gallery) -> None:
     page.goto("/people")
+
+
+@place("admin", "web.rotation")
+def rotation(page: Page, gallery: Gallery) -> None:
+    page.goto("/rotation")
+
+
+@place("admin", "web.check")
+def deep_check(page: Page, gallery: Gallery) -> None:
+    gallery.check()
+    page.goto("/check")
+    expect(page.get_by_text("is lost")).not_to_have_count(0)
+
+
+@place("owner", "web.own_check")
+def own_check(page: Page, gallery: Gallery) -> None:
+    gallery.check()
+    page.goto("/account/check")
+    expect(page.get_by_text("is lost")).to_have_count(1)
 
 
 @place("admin", "web.invite", status=400)

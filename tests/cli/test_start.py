@@ -16,6 +16,7 @@ from vault.errors import Misconfigured
 GOOD = "5f0c7a1e93d24b68" * 4
 
 
+@pytest.mark.requirement(24)
 def test_a_first_start_makes_a_key_and_prints_the_set_up_link(fresh: Command) -> None:
     first = fresh("serve", "--port", "8123")
     assert first.code == 0, first.err
@@ -214,7 +215,7 @@ def test_a_wrong_setting_shows_no_secret() -> None:
 
 def test_settings_show_no_secret() -> None:
     settings = load_settings(
-        _env_file=None, master_key=GOOD, minio_secret_key="canary-secret", metrics_token="canary-token",
+        _env_file=None, master_key=GOOD, minio_secret_key="canary-secret", metrics_token="canary-token-1234",
         database_url="postgresql://user:canary-password@host/db", master_key_fallbacks=GOOD[::-1],
     )  # fmt: skip
     for shown in (repr(settings), str(settings), settings.model_dump_json()):

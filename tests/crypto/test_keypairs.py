@@ -51,7 +51,7 @@ def _numbers(keys: PrivateKeys) -> rsa.RSAPublicNumbers:
     return keys._sign.public_key().public_numbers()
 
 
-def _odd_keys(good: PrivateKeys) -> dict[str, bytes]:
+def odd_keys(good: PrivateKeys) -> dict[str, bytes]:
     n = _numbers(good).n
     spki = PublicFormat.SubjectPublicKeyInfo
     der = good.public.sign_der
@@ -92,7 +92,7 @@ def _odd_keys(good: PrivateKeys) -> dict[str, bytes]:
 def test_k5_odd_public_keys(alice: Person) -> None:
     """Only 2048 to 4096 bits with e = 65537, in the one encoding; whichever place they stand in."""
     good = alice.keys.public
-    for name, der in _odd_keys(alice.keys).items():
+    for name, der in odd_keys(alice.keys).items():
         for pair in ((der, good.sign_der), (good.wrap_der, der)):
             with pytest.raises(Unreadable):
                 PublicKeys(*pair)
@@ -154,6 +154,7 @@ def test_k4_inconsistent_private_numbers_are_not_admitted(alice: Person) -> None
 
 
 @pytest.mark.parametrize("bits", [1024, 2047, 2049, 4104, 16_384])
+@pytest.mark.requirement(1)
 def test_k5_no_such_keys_are_made(bits: int) -> None:
     with pytest.raises(ValueError):
         generate_keys(bits)
@@ -184,6 +185,7 @@ def test_k3_a_private_key_that_does_not_fit_the_public_one(alice: Person, mallor
             load_private(wrap, sign, mine.public)
 
 
+@pytest.mark.requirement(1)
 def test_larger_keys_work() -> None:
     keys = generate_keys(3072)
     assert keys.unwrap(b"label", keys.public.wrap(b"label", bytes(32))) == bytes(32)

@@ -55,6 +55,12 @@ def find_node() -> Path | None:
     return folder if is_whole and shutil.which("node") else None
 
 
+def find_promtool() -> Path | None:
+    """Return what checks and tries the rules of Prometheus."""
+    found = shutil.which("promtool")
+    return Path(found) if found else None
+
+
 def find_vectors() -> Path | None:
     named = os.environ.get("DOCVAULT_TEST_VECTORS")
     return Path(named) if named and Path(named).is_dir() else None
@@ -74,6 +80,7 @@ PARTS = {
     ),
     "compose": Part(find_compose, "sudo apt-get install -y docker-compose"),
     "nginx": Part(find_nginx, "sudo apt-get install -y nginx-light"),
+    "prometheus": Part(find_promtool, "sudo apt-get install -y prometheus"),
     "vectors": Part(find_vectors, "name the folder with the published test vectors in DOCVAULT_TEST_VECTORS"),
 }
 MARKERS = {"chromium": "browser", "postgresql": "postgresql", "seaweedfs": "s3", "minio_server": "s3"}

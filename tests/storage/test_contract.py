@@ -7,11 +7,13 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Barrier
 
 import pytest
 
 from vault.errors import Exists, Missing
+from vault.storage.folder import FolderStore
 from vault.storage.protocol import BlobStore, check_name, check_prefix
 
 PART = 8 * 2**20 + 512 * 16 + 56 + 32
@@ -232,6 +234,26 @@ def test_a_deleted_name_can_be_put_again(store: BlobStore) -> None:
         store.put_new(name, data)
         assert content(store, name) == data
         store.delete([name])
+
+
+def test_moves_blobs_out_of_the_way_and_destroys_nothing(store: BlobStore, tmp_path: Path) -> None:
+    name, other, missing = new_name(), new_name(), new_name()
+    store.put_new(name, b"first")
+    store.put_new(other, b"stays")
+    store.quarantine([name, missing], "20261127T083000Z")
+    assert [info.name for info in store.list()] == [other]
+    with pytest.raises(Missing):
+        store.get(name)
+    store.put_new(name, b"second")
+    store.quarantine([name], "20261128T083000Z")
+    assert [info.name for info in store.list()] == [other]
+    if isinstance(store, FolderStore):
+        kept = tmp_path / "blobs" / ".quarantine"
+        found = [(kept / f"{folder}T083000Z" / name).read_bytes() for folder in ("20261127", "20261128")]
+        assert found == [b"first", b"second"]
+    for folder in ("", "..", "2026", "20261127T083000Z/..", "20261127T083000Z\n"):
+        with pytest.raises(ValueError, match="not the time of a move"):
+            store.quarantine([other], folder)
 
 
 def test_lists_and_deletes_more_than_a_thousand(store: BlobStore) -> None:

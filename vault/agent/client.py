@@ -291,7 +291,15 @@ class Client:
         self.ask("DELETE", f"/documents/{checked_id(document)}")
 
     def readers(self, document: str) -> list[dict[str, Any]]:
-        return items_of(json_of(self.ask("GET", f"/documents/{checked_id(document)}/shares")))
+        """Return everybody who may read, page after page."""
+        found: list[dict[str, Any]] = []
+        asked = {"limit": str(LARGEST_PAGE)}
+        while True:
+            page = json_of(self.ask("GET", f"/documents/{checked_id(document)}/shares", params=asked))
+            found += items_of(page)
+            if not page.get("next"):
+                return found
+            asked["after"] = page["next"]
 
     def share(self, document: str, usernames: list[str], until: str | None = None) -> None:
         body: dict[str, Any] = {"usernames": usernames} | ({"expires_at": until} if until else {})

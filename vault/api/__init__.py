@@ -13,16 +13,34 @@ from vault.extensions import csrf
 api = Blueprint("api", __name__, url_prefix="/api/v1")
 csrf.exempt(api)
 
-from vault.api import accounts, contacts, documents, keypairs, people, rekey, sessions, sharing, work  # noqa: E402
+from vault.api import (  # noqa: E402
+    accounts,
+    check,
+    contacts,
+    documents,
+    history,
+    keypairs,
+    people,
+    recovery,
+    rekey,
+    resets,
+    sessions,
+    sharing,
+    work,
+)
 
 __all__ = [
     "accounts",
     "api",
+    "check",
     "contacts",
     "documents",
+    "history",
     "keypairs",
     "people",
+    "recovery",
     "rekey",
+    "resets",
     "sessions",
     "sharing",
     "work",

@@ -5,10 +5,11 @@ With ``?rekey=true`` a revocation makes new keys as well, with ``&at_once=true``
 
 from __future__ import annotations
 
+from flask import request
 from flask.typing import ResponseReturnValue
 
 from vault.api import api
-from vault.api.bodies import flag, moment, names_in, read_json, required, shown
+from vault.api.bodies import flag, limit_asked, moment, names_in, read_json, required, shown
 from vault.api.rekey import carry_on
 from vault.http.identity import check_csrf, current_account
 from vault.services.documents import ReaderView
@@ -27,8 +28,10 @@ def _reader(view: ReaderView) -> dict[str, object]:
 
 @api.get("/documents/<id:document_id>/shares")
 def list_shares(document_id: bytes) -> ResponseReturnValue:
-    readers = services().documents.readers(current_account(), document_id)
-    return {"items": [_reader(view) for view in readers], "next": None}
+    page = services().documents.readers(
+        current_account(), document_id, after=request.args.get("after", ""), limit=limit_asked()
+    )
+    return {"items": [_reader(view) for view in page.items], "next": page.next}
 
 
 @api.post("/documents/<id:document_id>/shares")

@@ -44,7 +44,7 @@ MASTER_TOKENS = Purpose("docvault/v1/master/tokens")
 MASTER_UPLOADS = Purpose("docvault/v1/master/uploads")
 MASTER_FLASK = Purpose("docvault/v1/master/flask")
 
-# --- keys made of an account key, and of a session secret (HKDF-SHA256 info) ---
+# --- keys made of an account key, of a session secret, and of a recovery code (HKDF-SHA256 info) ---
 ACCOUNT_PRIVATE_KEYS = Purpose("docvault/v1/account/private-keys")
 ACCOUNT_CONTACTS = Purpose("docvault/v1/account/contacts")
 ACCOUNT_INDEX = Purpose("docvault/v1/account/index")
@@ -52,6 +52,7 @@ ACCOUNT_UPLOADS = Purpose("docvault/v1/account/uploads", ("day:number",))
 ACCOUNT_UPLOAD_NAMES = Purpose("docvault/v1/account/upload-names")
 ACCOUNT_REKEY = Purpose("docvault/v1/account/rekey")
 SESSION_KEY = Purpose("docvault/v1/session/key")
+RECOVERY_KEK = Purpose("docvault/v1/recovery/kek", ("user:id", "method:id"))
 
 # --- contexts of seals (Cobblestone-256) ---
 _UNLOCK_FIELDS = (
@@ -155,7 +156,7 @@ PURPOSES: tuple[Purpose, ...] = (
     KEY_ID, MASTER_ACCOUNTS, MASTER_DIRECTORY, MASTER_ROWS, MASTER_SESSIONS, MASTER_TOKENS, MASTER_UPLOADS,
     MASTER_FLASK,
     ACCOUNT_PRIVATE_KEYS, ACCOUNT_CONTACTS, ACCOUNT_INDEX, ACCOUNT_UPLOADS, ACCOUNT_UPLOAD_NAMES,
-    ACCOUNT_REKEY, SESSION_KEY,
+    ACCOUNT_REKEY, SESSION_KEY, RECOVERY_KEK,
     UNLOCK_INNER, UNLOCK_OUTER, PRIVATE_WRAP_KEY, PRIVATE_SIGN_KEY, CONTACT, INDEX, SESSION, MANIFEST, PART,
     UPLOAD_TOKEN, UPLOAD_SEGMENT_KEY, UPLOAD_METADATA, REKEY,
     DEK_WRAP, GRANT, KEY_ROTATION, VERSION, DIRECTORY, SUBJECT, ROW, ETAG, FINGERPRINT, AUDIT,
@@ -163,4 +164,4 @@ PURPOSES: tuple[Purpose, ...] = (
 )  # fmt: skip
 
 # Names and fields that FORMAT.md reserves for what is not written yet; nothing else may take them.
-RESERVED: tuple[Purpose, ...] = (Purpose("docvault/v1/recovery/kek", ("user:id", "method:id")),)
+RESERVED: tuple[Purpose, ...] = ()

@@ -7,9 +7,13 @@ import time
 
 from flask import Flask, Response, g, request
 
+from vault.services import counting
 from vault.wiring import request_id, services
 
 log = logging.getLogger("vault.http")
+
+QUIET = frozenset({"health.alive", "health.ready", "metrics.scrape"})
+"""What machines ask every few seconds."""
 
 POLICY = {
     "default-src": ["'none'"],
@@ -55,9 +59,10 @@ def _begin() -> None:
 
 def _log_answer(response: Response) -> Response:
     """Write one line a request: the endpoint and not the path, which may hold a user's name."""
-    if request.endpoint in {"health.alive", "health.ready"} and response.status_code == 200:
-        return response
     seconds = time.perf_counter() - g.get("began", time.perf_counter())
+    counting.answered(response.status_code, seconds)
+    if request.endpoint in QUIET and response.status_code == 200:
+        return response
     told = {"method": request.method, "endpoint": request.endpoint, "status": response.status_code}
     log.info("answered", extra=told | {"ms": round(seconds * 1000, 1)})
     return response

@@ -80,15 +80,16 @@ def answer(
         response = make_response(body, status)
         response.content_type = "application/problem+json"
     else:
-        response = make_response(_page(status, title, text, changed), status)
+        response = make_response(_page(status, title, text, kind, changed), status)
     return response
 
 
-def _page(status: int, title: str, text: str, changed: str | None = None) -> str:
+def _page(status: int, title: str, text: str, kind: str, changed: str | None = None) -> str:
     shown = {
         "status": status,
         "title": title,
         "text": text,
+        "kind": kind,
         "request_id": request_id().hex(),
         "changed": changed,
         "path": request.path,

@@ -22,13 +22,13 @@ from vault.crypto.keypairs import PrivateKeys, PublicKeys
 from vault.crypto.manifests import IndexEntry, Manifest, etag, open_manifest, verify_version
 from vault.crypto.masterkey import MasterKeys
 from vault.crypto.randomness import new_id
-from vault.errors import Busy, Conflict, Forbidden, KeyChanged, NotFound, Unreadable
+from vault.errors import Busy, Conflict, Forbidden, KeyChanged, LoginRequired, NotFound, Unreadable
 from vault.models import Document, DocumentIndex, DocumentVersion, SharedKeyRegistry
 from vault.services import clock, seals
 from vault.services.audit import Event
 from vault.services.contacts import Contacts, Person
 from vault.services.transactions import Transactions
-from vault.services.unlocked import UnlockedAccount
+from vault.services.unlocked import UnlockedAccount, hold
 
 log = structlog.get_logger("vault.access")
 
@@ -287,12 +287,18 @@ class Gate:
                 DocumentIndex.reader_id == account.user_id, DocumentIndex.document_id == document_id
             )
         )
-        return self._entry(account, document_id, row)
+        return self._entry(session, account, document_id, row)
 
-    def _entry(self, account: UnlockedAccount, document_id: bytes, row: Any) -> IndexEntry | None:
+    def _entry(
+        self, session: Session, account: UnlockedAccount, document_id: bytes, row: Any
+    ) -> IndexEntry | None:
         if row is None:
             return None
-        return account.index_key.open(row.sealed_entry, document=document_id, reader=account.user_id)
+        try:
+            return account.index_key.open(row.sealed_entry, document=document_id, reader=account.user_id)
+        except Unreadable:
+            hold(session, account)  # no damage where the account key was exchanged since the request began
+            raise
 
     def _compare_memory(
         self, session: Session, account: UnlockedAccount, held: Held, opened: OpenVersion
@@ -301,7 +307,7 @@ class Gate:
         if held.beside is None:
             entry = self.remembered(session, account, opened.document_id)
         else:
-            entry = self._entry(account, opened.document_id, seals.believed(held.beside[1]))
+            entry = self._entry(session, account, opened.document_id, seals.believed(held.beside[1]))
         if entry is None:
             return False
         shown = opened.entry
@@ -351,7 +357,7 @@ class Gate:
 
         try:
             transactions.writing(work, account.user_id)
-        except (Busy, Conflict, KeyChanged, Unreadable) as error:
+        except (Busy, Conflict, KeyChanged, LoginRequired, Unreadable) as error:
             log.info("index_not_written", error=type(error).__name__)
 
 
@@ -434,6 +440,7 @@ def put_entry(
 
     An equal one with another fingerprint of the owner's is written where it ``follows`` the present one.
     """
+    hold(session, account)
     row = session.scalar(
         select(DocumentIndex).where(
             DocumentIndex.reader_id == account.user_id, DocumentIndex.document_id == document_id

@@ -24,7 +24,7 @@ from vault.errors import KeyChanged, KeyUnavailable, Unreadable
 from vault.models import Contact, Notice, User, UserKey
 from vault.services import clock, seals
 from vault.services.audit import Event
-from vault.services.unlocked import OwnKeys, UnlockedAccount
+from vault.services.unlocked import OwnKeys, UnlockedAccount, hold
 
 KEY_RENEWED = "key_renewed"
 """The kind of notice that tells of somebody's new key, which his old one vouches for."""
@@ -277,6 +277,7 @@ class Contacts:
         self, session: Session, account: UnlockedAccount, other_id: bytes, fingerprint: bytes
     ) -> None:
         """Write whose fingerprint this is, in the place of an older one; whoever calls knows that it is right."""
+        hold(session, account)
         sealed = seal_contact(account.account_key, fingerprint, user=account.user_id, other=other_id)
         row = session.scalar(
             select(Contact).where(Contact.user_id == account.user_id, Contact.other_id == other_id)

@@ -14,15 +14,17 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from time import perf_counter
 
 import structlog
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from vault.crypto.manifests import Manifest
-from vault.errors import Busy, Conflict, Missing, NotFound, StorageError, Unreadable
+from vault.errors import Busy, Conflict, Missing, NotFound, ReadOnly, StorageError, Unreadable
+from vault.metrics import CONTENT_BYTES
 from vault.models import DocumentVersion, PartList
-from vault.services import seals
+from vault.services import counting, seals
 from vault.services.access import Gate, Held, Need, OpenVersion
 from vault.services.audit import Event
 from vault.services.content import Content, Placed, Sealed, place
@@ -60,6 +62,7 @@ class Opened:
     _parts: list[Placed] = field(repr=False)
     _downloads: Downloads = field(repr=False)
     _account: UnlockedAccount = field(repr=False)
+    _seconds: float = 0.0
 
     def stream(self, start: int, stop: int) -> Iterator[bytes]:
         """Give the plaintext from ``start`` to before ``stop``, in pieces of at most 512 KiB.
@@ -67,7 +70,7 @@ class Opened:
         What can be checked in advance has been checked when this returns; raises ``Unreadable``, ``StorageError``, or
         ``NotFound`` where the right to the document ended meanwhile.
         """
-        return self._downloads.stream(self._account, self, self._parts, start, stop)
+        return self._downloads.stream(self._account, self, self._parts, start, stop, self._seconds)
 
 
 class Downloads:
@@ -80,7 +83,11 @@ class Downloads:
 
     def open(self, account: UnlockedAccount, document_id: bytes, version_id: bytes | None = None) -> Opened:
         """Open the current version or, for the owner, any; no connection to the database is held afterwards."""
-        with self._transactions.reading(account.user_id, ("document", document_id)) as session:
+        began = perf_counter()
+        with (
+            counting.failing_to_open(),
+            self._transactions.reading(account.user_id, ("document", document_id)) as session,
+        ):
             held = self._gate.find(session, account, document_id, Need.OWN if version_id else Need.READ)
             if version_id and version_id != held.document.version_id:
                 version = self._gate.open_older(session, account, held, version_id)
@@ -91,14 +98,17 @@ class Downloads:
         manifest = version.manifest
         return Opened(
             document_id, manifest.name, manifest.media_type, manifest.size, version.etag, manifest.sha256,
-            manifest.version, parts, self, account,
+            manifest.version, parts, self, account, perf_counter() - began,
         )  # fmt: skip
 
     def open_many(self, account: UnlockedAccount, document_ids: Sequence[bytes]) -> list[Member]:
         """Open the current versions of many documents: all of them, or the first that cannot be opened raises."""
         members, opened = [], []
         for document_id in document_ids:
-            with self._transactions.reading(account.user_id, ("document", document_id)) as session:
+            with (
+                counting.opening(),
+                self._transactions.reading(account.user_id, ("document", document_id)) as session,
+            ):
                 held = self._gate.find(session, account, document_id, Need.READ)
                 version = self._gate.open(session, account, held)
                 encoded = self.encoded_parts(session, version)
@@ -119,11 +129,19 @@ class Downloads:
         return encoded
 
     def stream(
-        self, account: UnlockedAccount, opened: Opened, parts: list[Placed], start: int, stop: int
+        self,
+        account: UnlockedAccount,
+        opened: Opened,
+        parts: list[Placed],
+        start: int,
+        stop: int,
+        seconds: float = 0.0,
     ) -> Iterator[bytes]:
-        """See ``Opened.stream``."""
-        with self._proving(account, opened.document_id, opened.version_id):
+        """See ``Opened.stream``; ``seconds`` is what opening has taken so far."""
+        began = perf_counter()
+        with counting.failing_to_open(), self._proving(account, opened.document_id, opened.version_id):
             first, pieces = Content(self._store, parts).prove(start, stop)
+        counting.opened(seconds + perf_counter() - began)
         self.record_begun(account, [opened.document_id])
         return self._from(account, opened, first, pieces)
 
@@ -139,20 +157,30 @@ class Downloads:
 
     def prove(self, account: UnlockedAccount, member: Member) -> None:
         """Prove of one of many documents what can be: the size of each blob, and the very last chunk."""
-        with self._proving(account, member.document_id, member.manifest.version):
+        with (
+            counting.failing_to_open(),
+            self._proving(account, member.document_id, member.manifest.version),
+        ):
             self.content(member).prove_parts()
 
     def content(self, member: Member) -> Content:
         return Content(self._store, place(member.manifest, member.encoded_parts))
 
     def record_begun(self, account: UnlockedAccount, document_ids: Sequence[bytes]) -> None:
-        """Write that these documents are being sent, one entry each; without that nothing is sent."""
+        """Write that these documents are being sent, one entry each; without that nothing is sent.
+
+        Only where the database takes nothing in at all does the log have to do (F32): reading goes on.
+        """
 
         def work(session: Session) -> None:
             for document_id in document_ids:
                 self._transactions.record(Event("download", account.user_id, "document", document_id))
 
-        self._transactions.writing(work)
+        try:
+            self._transactions.writing(work, always=True)
+        except ReadOnly:
+            for document_id in document_ids:
+                log.error("download_not_recorded", actor=account.user_id.hex(), object=document_id.hex())
 
     def verified(
         self,
@@ -167,10 +195,12 @@ class Downloads:
         try:
             if first:
                 yield first
+                CONTENT_BYTES.add("sent", amount=len(first))
             for sealed in pieces:
                 if sealed.begins_part:
                     self._look_again(account, document_id, right)
                 yield sealed.open()
+                CONTENT_BYTES.add("sent", amount=sealed.length)
         except StorageError as error:
             self._look_again(account, document_id, right)
             self._look_for(account, document_id, version_id)

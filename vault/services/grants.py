@@ -47,7 +47,7 @@ def find_recipients(session: Session, account: UnlockedAccount, usernames: Seque
     for username in usernames:
         if username == account.username:
             raise BadInput("recipients", "You own this document already; name somebody else.")
-        if username not in users:
+        if username not in users or users[username].state == "deleted":
             raise BadInput("recipients", f"There is no user named {username}.")
         if users[username].state != "active":
             raise BadInput("recipients", f"{username} cannot receive documents at the moment.")

@@ -20,18 +20,16 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, and_, func, select
 from sqlalchemy.orm import Session
 
-from vault.crypto.accounts import directory_mac, seal_private_keys
 from vault.crypto.grants import sign_grant, unwrap_dek, verify_grant, wrap_dek
 from vault.crypto.keypairs import PrivateKeys, generate_keys, sign_statement
 from vault.crypto.manifests import IndexEntry, open_manifest, seal_manifest, sign_version, verify_version
 from vault.crypto.masterkey import MasterKeys
 from vault.crypto.passphrase import fingerprint_words
-from vault.crypto.randomness import new_id
 from vault.errors import AccountDisabled, Conflict, NotFound, Unreadable
 from vault.models import Document, DocumentVersion, SharedKeyRegistry, User, UserKey, Work
 from vault.services import clock, seals, work
 from vault.services.access import entry_of, put_entry
-from vault.services.accounts import Accounts
+from vault.services.accounts import Accounts, key_row
 from vault.services.audit import Event
 from vault.services.contacts import Contacts
 from vault.services.transactions import Transactions
@@ -161,37 +159,33 @@ class Keypairs:
             new_key_version=user.key_version + 1,
             new_fingerprint=new.public.fingerprint,
         )
+        work_id = self.begin(session, account, user, account.account_key, new, statement)
+        self._transactions.record(Event("keys_rotate", user.id, "user", user.id, detail=f"{self._rsa_bits}"))
+        return work_id
+
+    def begin(
+        self,
+        session: Session,
+        account: UnlockedAccount,
+        user: User,
+        account_key: bytes,
+        new: PrivateKeys,
+        statement: bytes | None,
+    ) -> bytes:
+        """Make these pairs the current ones, sealed under ``account_key``; return the work of moving to them.
+
+        A change that is not done begins anew, from all former pairs to these. The caller holds the user's row.
+        """
         user.key_version += 1
-        session.add(self._row(account, new, user.key_version, statement))
+        session.add(key_row(self._master, user.id, user.key_version, account_key, new, statement))
         session.flush()
         self._contacts.take_own_keys(session, account)
-        row = work.begin(session, account, KIND, self._count(session, account))
-        self._transactions.record(Event("keys_rotate", user.id, "user", user.id, detail=f"{self._rsa_bits}"))
+        total, row = self._count(session, account), _work_of(session, account)
+        if row is None:
+            return work.begin(session, account, KIND, total).id
+        row.total = total
+        work.move(row, Position())
         return row.id
-
-    def _row(
-        self, account: UnlockedAccount, keys: PrivateKeys, version: int, statement: bytes | None
-    ) -> UserKey:
-        public = keys.public
-        wrap, sign = seal_private_keys(account.account_key, keys, user=account.user_id, key_version=version)
-        mac = directory_mac(
-            self._master, user=account.user_id, key_version=version, fingerprint=public.fingerprint
-        )
-        return UserKey(
-            id=new_id(),
-            user_id=account.user_id,
-            version=version,
-            wrap_public=public.wrap_der,
-            sign_public=public.sign_der,
-            fingerprint=public.fingerprint,
-            directory_key_id=self._master.key_id,
-            directory_mac=mac,
-            sealed_wrap_private=wrap,
-            sealed_sign_private=sign,
-            statement=statement,
-            created_at=clock.now(),
-            retired_at=None,
-        )
 
     def _count(self, session: Session, account: UnlockedAccount) -> int:
         """Count what is to be moved, for a bar; what decides is counted from verified rows at the end."""

@@ -11,6 +11,7 @@ from vault.crypto.parts import TRAILER, PartSealer, blob_name, open_part, seal_p
 from vault.crypto.randomness import new_suffix
 from vault.errors import Exists, Missing
 from vault.failpoints import reach
+from vault.metrics import CONTENT_BYTES
 from vault.storage.protocol import BlobStore
 
 Buffer = bytes | bytearray | memoryview
@@ -82,6 +83,7 @@ class Pipeline:
         """Take the next piece of plaintext; it must not change until the piece after it is given."""
         self._hash(piece)
         rest = memoryview(piece)
+        CONTENT_BYTES.add("received", amount=len(rest))
         while rest:
             sealer, _ = self._open = self._open or self._begin()
             room = self._part_size - sealer.length

@@ -139,6 +139,31 @@ class Rekey:
                 left.append(work_id)
         return left
 
+    def carry_through(self, account: UnlockedAccount, document_id: bytes, until: float) -> bool:
+        """Ask for new keys and carry the work on until ``until``; tell whether it is over.
+
+        Of a document that does not open the work is given up, and ``Unreadable`` raised.
+        """
+        work_id = self.ask(account, document_id)
+        try:
+            return self._advance(account, work_id, until)
+        except Conflict:
+            return False  # replaced or renamed meanwhile: the next request begins it anew
+        except Unreadable:
+            self._drop(account, work_id)
+            raise
+
+    def _drop(self, account: UnlockedAccount, work_id: bytes) -> None:
+        """Delete the work of a document that does not open."""
+
+        def change(session: Session) -> None:
+            row = work.locked(session, account, work_id)
+            _bury_new(session, _cursor_of(account, row))
+            session.delete(row)
+            self._transactions.record(Event("rekey_given_up", account.user_id, "work", work_id))
+
+        self._transactions.writing(change, account.user_id)
+
     def _advance(self, account: UnlockedAccount, work_id: bytes, until: float) -> bool:
         """Carry a re-key on until ``until``; tell whether it is over."""
         begun = self._open(account, work_id)

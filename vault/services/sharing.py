@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from vault.crypto.grants import sign_grant
 from vault.errors import BadInput, Forbidden, NotFound
+from vault.failpoints import reach
 from vault.models import Document, DocumentIndex, DocumentVersion, SharedKeyRegistry, User, Work
 from vault.services import clock
 from vault.services.access import READ, Gate, Held, Need, OpenVersion, put_entry
@@ -94,8 +95,16 @@ class Sharing:
             else:
                 row.expires_at = expires_at
                 self._sign(account, row)
+            reach("share.after_grant")
             self._transactions.record(
-                Event("share", account.user_id, "document", document.id, subject_id=person.id)
+                Event(
+                    "share",
+                    account.user_id,
+                    "document",
+                    document.id,
+                    subject_id=person.id,
+                    detail=_until(expires_at),
+                )
             )
 
     def _grants(self, session: Session, document: Document) -> dict[bytes, SharedKeyRegistry]:
@@ -240,8 +249,22 @@ def end_expired_grants(session: Session, limit: int, record: Transactions) -> in
         session.delete(row)
         forget_reader(session, row.document_id, row.reader_id)
         document.readers -= 1
-        record.record(Event("share_expired", None, "document", document.id, subject_id=row.reader_id))
+        record.record(
+            Event(
+                "share_expired",
+                None,
+                "document",
+                document.id,
+                subject_id=row.reader_id,
+                detail=_until(row.expires_at),
+            )
+        )
     return len(rows)
+
+
+def _until(expires_at: datetime | None) -> str | None:
+    """Say in an audit entry when a share ends: after that the row is gone, and the sweep comes later."""
+    return expires_at.isoformat() if expires_at is not None else None
 
 
 def _about(document_ids: Sequence[bytes]) -> tuple[str, bytes] | None:

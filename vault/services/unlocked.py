@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import cached_property
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vault.crypto.accounts import open_private_keys, upload_key, upload_names_key
 from vault.crypto.keypairs import PrivateKeys, PublicKeys
 from vault.crypto.manifests import IndexKey
 from vault.crypto.passphrase import fingerprint_words
-from vault.errors import Unreadable
-from vault.models import LoginSession
+from vault.errors import LoginRequired, Unreadable
+from vault.models import LoginSession, User
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,3 +124,18 @@ def is_current(session: Session, account: UnlockedAccount, generation: int) -> b
         return True
     row = session.get(LoginSession, account.session_id)
     return row is not None and row.credential_generation == generation
+
+
+def hold(session: Session, account: UnlockedAccount) -> None:
+    """Keep the account key of ``account`` the current one until the commit: call it before sealing anything under it.
+
+    Raises ``LoginRequired`` when it was exchanged, or its sessions ended, since the request began: what is sealed under
+    an old account key would be lost.
+    """
+    if session.info.get("held") == account.user_id:
+        return
+    statement = select(User).where(User.id == account.user_id).with_for_update(read=True, key_share=True)
+    user = session.scalars(statement).one()
+    if user.state != "active" or not is_current(session, account, user.credential_generation):
+        raise LoginRequired
+    session.info["held"] = account.user_id

@@ -18,7 +18,7 @@ from typing import Self
 
 from vault.errors import Exists, Misconfigured, Missing, StorageError, StoreFull, StoreUnavailable
 from vault.failpoints import reach
-from vault.storage.protocol import Blob, BlobInfo, check_name, check_prefix
+from vault.storage.protocol import Blob, BlobInfo, check_folder, check_name, check_prefix
 
 __all__ = ["FolderStore"]
 
@@ -79,6 +79,7 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         self._root = Path(root)
         self._unfinished = self._root / ".tmp"
+        self._quarantine = self._root / ".quarantine"
 
     def put_new(
         self, name: str, data: bytes | bytearray | memoryview, ready: Callable[[], object] | None = None
@@ -124,6 +125,21 @@ class FolderStore:
                 emptied |= self._delete_in(self._root / segment, files)
             if emptied:
                 _sync_folder(self._root)
+
+    def quarantine(self, names: Iterable[str], folder: str) -> None:
+        kept = self._quarantine / check_folder(folder)
+        for name in names:
+            path = self._root / check_name(name)
+            target = kept / name
+            with self._translated():
+                for made in (self._quarantine, kept, target.parent):
+                    with suppress(FileExistsError):
+                        os.mkdir(made, 0o700)
+                with suppress(FileNotFoundError):
+                    os.link(path, target)
+                for synced in (target.parent, kept, self._quarantine):
+                    _sync_folder(synced)
+            self.delete([name])
 
     def list(self, prefix: str = "") -> Iterator[BlobInfo]:
         segment, slash, _ = check_prefix(prefix).partition("/")

@@ -20,13 +20,14 @@ from typing import Self
 
 import urllib3
 from minio import Minio
+from minio.commonconfig import CopySource
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError, LocationValueError, MaxRetryError
 from urllib3.util import Retry, Timeout
 
 from vault.errors import Exists, Misconfigured, Missing, StoreFull, StoreUnavailable
-from vault.storage.protocol import Blob, BlobInfo, check_name, check_prefix
+from vault.storage.protocol import Blob, BlobInfo, check_folder, check_name, check_prefix
 
 __all__ = ["MinioStore"]
 
@@ -211,6 +212,19 @@ class MinioStore:
             raise StoreUnavailable(
                 f"The blob store did not delete {len(failures)} blobs: {failures[0].code}."
             )
+
+    def quarantine(self, names: Iterable[str], folder: str) -> None:
+        client, _ = self._client()
+        for name in names:
+            target = f"quarantine/{check_folder(folder)}/{check_name(name)}"
+            try:
+                with _translated():
+                    client.copy_object(
+                        bucket_name=self._bucket, object_name=target, source=CopySource(self._bucket, name)
+                    )
+            except Missing:
+                continue
+            self.delete([name])
 
     def list(self, prefix: str = "") -> Iterator[BlobInfo]:
         client, _ = self._client()

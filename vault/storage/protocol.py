@@ -9,12 +9,13 @@ from datetime import datetime
 from types import TracebackType
 from typing import Protocol, Self
 
-__all__ = ["Blob", "BlobInfo", "BlobStore", "check_name", "check_prefix"]
+__all__ = ["Blob", "BlobInfo", "BlobStore", "check_folder", "check_name", "check_prefix"]
 
 _NAME = re.compile(r"[0-9a-f]{32}/(?:[0-9a-f]{16}(?:\.[0-9a-f]{16})?|ended)")
 _PREFIX = re.compile(
     r"[0-9a-f]{0,32}|[0-9a-f]{32}/(?:[0-9a-f]{0,16}|[0-9a-f]{16}\.[0-9a-f]{0,16}|e|en|end|ende|ended)"
 )
+_FOLDER = re.compile(r"[0-9]{8}T[0-9]{6}Z", re.ASCII)
 
 
 def check_name(name: str) -> str:
@@ -33,6 +34,13 @@ def check_prefix(prefix: str) -> str:
     if not isinstance(prefix, str) or _PREFIX.fullmatch(prefix) is None:
         raise ValueError(f"no blob's name begins like this: {prefix!r:.80}")
     return prefix
+
+
+def check_folder(folder: str) -> str:
+    """Return ``folder``, or raise ``ValueError`` when it is not the time of a move, like ``20261127T083000Z``."""
+    if not isinstance(folder, str) or _FOLDER.fullmatch(folder) is None:
+        raise ValueError(f"not the time of a move: {folder!r:.80}")
+    return folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,13 @@ class BlobStore(Protocol):
 
     def delete(self, names: Iterable[str]) -> None:
         """Destroy blobs, durably once this returns; names that do not exist are fine."""
+
+    def quarantine(self, names: Iterable[str], folder: str) -> None:
+        """Move blobs out of the way, durably once this returns: nothing lists or reads them there; none is destroyed.
+
+        ``folder`` keeps one move apart from another, so that a name can be moved twice; see ``check_folder``. An
+        operator puts them back by hand. Names that do not exist are fine.
+        """
 
     def list(self, prefix: str = "") -> Iterator[BlobInfo]:
         """Go through all blobs whose name begins with ``prefix``, by name; what is not a blob of ours is left out."""

@@ -8,8 +8,10 @@ database, the models, the crypto or the store.
 from flask import Blueprint, request
 
 from vault.http.identity import SAFE_METHODS, check_csrf
+from vault.wiring import alarm
 
 pages = Blueprint("web", __name__)
+pages.add_app_template_global(alarm, "alarm")
 READ_AS_A_STREAM = frozenset({"web.send_upload", "web.send_version"})
 
 
@@ -25,12 +27,20 @@ def check_token() -> None:
 
 from vault.web import (  # noqa: E402
     accounts,
+    check,
     contacts,
+    deletion,
     display,
     documents,
+    exposure,
+    history,
     keypairs,
+    masterkey,
+    notices,
     people,
+    recovery,
     rekey,
+    resets,
     selection,
     sessions,
     sharing,
@@ -40,13 +50,21 @@ from vault.web import (  # noqa: E402
 
 __all__ = [
     "accounts",
+    "check",
     "contacts",
+    "deletion",
     "display",
     "documents",
+    "exposure",
+    "history",
     "keypairs",
+    "masterkey",
+    "notices",
     "pages",
     "people",
+    "recovery",
     "rekey",
+    "resets",
     "selection",
     "sessions",
     "sharing",

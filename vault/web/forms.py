@@ -65,9 +65,23 @@ class PassphraseForm(FlaskForm):
 
 
 class ProofForm(FlaskForm):
-    """Say once more that it is oneself, before what matters."""
+    """The passphrase once more, as changes that matter ask for."""
 
     current = PasswordField("Your passphrase", [InputRequired("Type your passphrase.")])
+
+
+class RecoverForm(FlaskForm):
+    username = StringField("User name", [InputRequired("Type your user name.")])
+    code = StringField("Recovery code", [InputRequired("Type the code from your recovery kit.")])
+
+
+class ResetForm(FlaskForm):
+    code = StringField("Reset code", [InputRequired("Type the code that you were given.")])
+    agreed = HiddenField()
+
+
+class DeleteAccountForm(FlaskForm):
+    confirm = StringField("User name once more", [InputRequired("Type the user name once more.")])
 
 
 class ContactForm(FlaskForm):

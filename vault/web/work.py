@@ -38,6 +38,13 @@ KINDS = {
         "Done: what waited is shared again.",
         "web.contacts",
     ),
+    "exposed": Words(
+        "New keys for all your documents",
+        "Each document of yours is written anew under new keys, so that nothing that somebody took with your old "
+        "passphrase opens it. You can close this page and go on later.",
+        "All your documents have new keys.",
+        "web.account",
+    ),
     "rekey": Words(
         "Making new keys",
         "The content is written anew under new keys. You can close this page and go on later; what is written is kept "
@@ -54,10 +61,12 @@ def words_of(kind: str) -> Words:
 
 
 def after(view: WorkView, words: Words) -> str:
-    """Where to go when work is over: for new keys to the next document that waits for some, or to the document."""
+    """Where to go when work is over: for new keys to the next document that waits for some, or to the document; from
+    new pairs to the documents that wait for new keys with them."""
+    kind = {"keypairs": "exposed", "rekey": "rekey"}.get(view.kind)
+    others = [other.id for other in services().work.open(current_account()) if other.kind == kind]
     if view.kind != "rekey":
-        return url_for(words.endpoint)
-    others = [other.id for other in services().work.open(current_account()) if other.kind == "rekey"]
+        return url_for(".work", work_id=others[0]) if others else url_for(words.endpoint)
     return (
         url_for(".work", work_id=others[0])
         if others
