@@ -212,7 +212,7 @@ def test_lengths_are_exact_beyond_four_gibibytes(vault: Vault, monkeypatch: pyte
                 object.__setattr__(member, "manifest", member.manifest._replace(size=size))
             return found
 
-        def given(account: Any, document: bytes, pieces: Any) -> Iterator[bytes]:
+        def given(account: Any, document: bytes, version: bytes, pieces: Any) -> Iterator[bytes]:
             left = sizes[ids.index(document)]
             while left:
                 yield block[:left]
