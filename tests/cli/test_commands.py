@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 import subprocess
@@ -154,6 +155,51 @@ def test_a_whole_vault_is_exit_code_0(command: Command, vault: Vault) -> None:
     assert "Everything is whole." in ended.out
     report = json.loads(command("check", "--json").out)
     assert report["whole"] is True and report["findings"] == [] and report["counted"]["document"] == 1
+
+
+def test_a_deep_check_reads_everything_keeps_its_result_and_measures_itself(
+    command: Command, vault: Vault
+) -> None:
+    vault.upload("alice", b"x" * 2_000_000)
+    ended = command("check", "--deep")
+    assert ended.code == 0
+    assert re.search(r"Read 1 blobs, 2,00\d,\d{3} bytes, in \d+\.\d s \(\d+\.\d s per GiB\)\.", ended.out)
+    assert "At risk: 1 documents can be read by one active account alone." in ended.out
+    told = json.loads(command("check", "--deep", "--json").out)
+    assert told["deep"] and told["blobs_read"] == 1 and len(told["one_reader"]) == 1
+    assert len(told["no_recovery"]) == 4 and told["seconds"] > 0
+    with vault.services() as bundle:
+        kept = bundle.check_results.last(None)
+    assert kept is not None and kept.found == 0 and kept.read_bytes == told["bytes_read"]
+
+
+def test_repair_says_what_it_moved_and_why_it_did_not(command: Command, vault: Vault) -> None:
+    segment = vault.blobs / ("ab" * 16)
+    segment.mkdir()
+    stray = segment / ("0" * 16)
+    stray.write_bytes(b"stray")
+    os.utime(stray, (0, 0))
+    told = json.loads(command("check", "--json").out)
+    assert told["quarantined"] == [] and stray.exists(), "only when it is asked for"
+    with vault.database() as connection:
+        connection.execute("UPDATE user SET role = 'admin' WHERE username = 'charlie'")
+    ended = command("check", "--repair")
+    assert ended.code == 2 and "Nothing was moved" in ended.out and stray.exists()
+    with vault.database() as connection:
+        connection.execute("UPDATE user SET role = 'user' WHERE username = 'charlie'")
+    ended = command("check", "--repair")
+    assert ended.code == 2 and "Moved 1 blobs to quarantine." in ended.out and not stray.exists()
+    assert command("check").code == 0
+
+
+def test_a_result_that_cannot_be_kept_is_said(command: Command, vault: Vault) -> None:
+    with vault.database() as connection:  # somebody has taken the next place in the audit chain
+        row = dict(connection.execute("SELECT * FROM audit_entry ORDER BY sequence DESC LIMIT 1").fetchone())
+        row |= {"id": bytes(16), "sequence": row["sequence"] + 1}
+        marks = ", ".join("?" for _ in row)
+        connection.execute(f"INSERT INTO audit_entry VALUES ({marks})", tuple(row.values()))
+    ended = command("check", "--deep")
+    assert ended.code == 2 and "The result could not be kept: This was changed" in ended.out
 
 
 def test_a_lost_blob_is_exit_code_2_and_named_by_its_id(command: Command, vault: Vault) -> None:

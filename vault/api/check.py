@@ -36,7 +36,11 @@ def own_check() -> ResponseReturnValue:
     if result is None:
         return {"ended_at": None}
     found = [
-        {"document": each.document_id.hex(), "name": each.name or None, "findings": list(each.texts)}
+        {
+            "document": each.document_id.hex(),
+            "name": each.name or None,
+            "findings": [text for _, text in each.findings],
+        }
         for each in result.findings
     ]
     return {

@@ -277,7 +277,8 @@ class Check:
                         self._damaged(seen, report, table, row.id, wrong)
             if away:
                 report.refused |= _under_other_keys(session, model, self._master)
-                report.add("I9", f"{table}: {away} rows are sealed under a master key that is not here")
+                count = "a row is" if away == 1 else f"{away} rows are"
+                report.add("I9", f"{table}: {count} sealed under a master key that is not here")
         tell("rows", total, total)
 
     def _damaged(self, seen: _Seen, report: Report, table: str, row_id: bytes | None, why: str) -> None:

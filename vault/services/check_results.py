@@ -53,7 +53,8 @@ class OwnFinding:
 
     document_id: bytes
     name: str
-    texts: tuple[str, ...]
+    findings: tuple[tuple[str, str], ...]
+    """Which invariant each breaks, and what the operator is told of it."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +124,13 @@ class CheckResults:
             if found is None:
                 return None
             result, report = found
-            texts: dict[bytes, list[str]] = {}
+            told: dict[bytes, list[tuple[str, str]]] = {}
             for finding in (_finding(each) for each in report["findings"]):
                 if finding.owner_id == account.user_id and finding.document_id is not None:
-                    texts.setdefault(finding.document_id, []).append(finding.text)
-            names = _names(session, account, list(texts))
+                    told.setdefault(finding.document_id, []).append((finding.invariant, finding.text))
+            names = _names(session, account, list(told))
         me = account.user_id.hex()
-        findings = [OwnFinding(each, names.get(each, ""), tuple(said)) for each, said in texts.items()]
+        findings = [OwnFinding(each, names.get(each, ""), tuple(said)) for each, said in told.items()]
         return OwnView(
             result.ended_at, sorted(findings, key=lambda finding: finding.name.casefold()),
             report["one_reader"].get(me, 0), report["no_reader"].get(me, 0), me not in report["no_recovery"],

@@ -19,4 +19,5 @@ def check() -> ResponseReturnValue:
 
 @pages.get("/account/check")
 def own_check() -> ResponseReturnValue:
-    return render_template("check/own.html", result=services().check_results.own(current_account()))
+    result = services().check_results.own(current_account())
+    return render_template("check/own.html", result=result, meanings=MEANINGS)
