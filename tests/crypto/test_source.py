@@ -50,7 +50,7 @@ def test_the_room_has_its_modules() -> None:
     assert {path.stem for path in MODULES} == {
         "__init__", "accounts", "audit", "derivation", "encoding", "grants", "keypairs", "manifests", "masterkey",
         "parts",
-        "passphrase", "purposes", "randomness", "recovery", "resumable", "rows", "sealing", "tokens",
+        "passphrase", "purposes", "randomness", "recovery", "rekey", "resumable", "rows", "sealing", "tokens",
     }  # fmt: skip
 
 
