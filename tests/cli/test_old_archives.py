@@ -19,7 +19,7 @@ from tests.cli.commands import Command
 from tests.servers.vault import ROOT
 
 ARCHIVES = ROOT / "tests" / "archives"
-RELEASES = {"0.1.0": "046339de687458cc5fc8e7b0d43f346db2b57af0c91db1bb12445a4c7f1b8185"}
+RELEASES = {"0.1.0": "8a71ec3a6c854e7acc80df064468a7fe227c563f86e508e5f0a2464ba523bc67"}
 SECOND_READER = ROOT / "docs" / "second_reader.py"
 
 
