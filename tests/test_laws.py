@@ -336,7 +336,18 @@ def test_law_5_no_secret_of_the_whole_story_is_found_anywhere(
     seen(alice.put("/me/passphrase", json={"current": TYPO, "new": OWN}), 401)
     fresh = json.loads(seen(alice.put("/me/passphrase", json={"current": OWN}), 200).body)["passphrase"]
     grep.add("generated passphrase of alice", fresh)
-    seen(alice.delete("/token"), 204)
+    kit = json.loads(seen(alice.post("/me/recovery", json={"current": fresh}), 201).body)["code"]
+    grep.add("recovery code", kit)
+    grep.add("recovery code without hyphens", kit.replace("-", ""))
+    seen(vault.api().post("/recovery", json={"username": "alice", "code": kit[:-1]}), 400)
+    seen(vault.api().post("/recovery", json={"username": "bob", "code": kit}), 401)
+    used = json.loads(seen(vault.api().post("/recovery", json={"username": "alice", "code": kit}), 200).body)
+    grep.add("recovered passphrase of alice", used["passphrase"])
+    reset = json.loads(seen(vault.api("dora").post("/accounts/alice/reset"), 201).body)["code"]
+    grep.add("reset code", reset)
+    anew = json.loads(seen(vault.api().post("/reset", json={"code": reset, "agreed": True}), 200).body)
+    grep.add("passphrase of alice after her reset", anew["passphrase"])
+    seen(alice.delete("/token"), 401)
     seen(alice.get("/me"), 401)
     with vault.services() as bundle:
         bundle.sweep.run()
