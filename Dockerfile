@@ -1,9 +1,11 @@
 # Document Vault as an image: no root, nothing to write to, no secret inside. compose.yaml runs it.
 FROM python:3.13-slim AS build
 WORKDIR /src
+COPY requirements.lock ./
+RUN python -m venv /opt/docvault && /opt/docvault/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
 COPY setup.cfg pyproject.toml README.md LICENSE ./
 COPY vault vault
-RUN python -m venv /opt/docvault && /opt/docvault/bin/pip install --no-cache-dir '.[postgresql]'
+RUN /opt/docvault/bin/pip install --no-cache-dir --no-deps .
 
 FROM python:3.13-slim
 ENV PATH=/opt/docvault/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1

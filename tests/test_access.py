@@ -22,7 +22,10 @@ from tests.access_table import ACTORS, LEAVING, NAME_OF, TABLE, TO_LOGIN, UNSAFE
 from tests.cast import Member, Vault, reader
 from tests.house import refill
 from vault.extensions import Base
+from vault.services.audit import Event
 from vault.services.resumable import Told, Wishes
+from vault.services.unlocked import UnlockedAccount
+from vault.services.work import begin
 
 MISSING = bytes(range(16))
 
@@ -51,18 +54,30 @@ def stage_folder(
         first = bundle.documents.versions(alice, document)[-1].id
         bundle.documents.view(vault.bob.account, document)
         upload = bundle.resumable.begin(alice, 6, Told("", Wishes()), partial=False).token
+        work_id = bundle.transactions.writing(lambda session: _begin_work(session, bundle, alice))
         invitation = bundle.invitations.invite(vault.dora.account, "yves").invitation.id
         bundle.accounts.set_state(None, "erin", "disabled")
+        bundle.resets.begin(vault.dora.account, "alice")
+        notice = bundle.notices.unread(alice)[0].id
     vault.close()
     names = {
         "<id:document_id>": document.hex(),
         "<id:version_id>": first.hex(),
         "<id:session_id>": vault.alice.account.session_id.hex(),
         "<id:invitation_id>": invitation.hex(),
+        "<id:notice_id>": notice.hex(),
+        "<id:work_id>": work_id.hex(),
         "<path:filename>": "vault.css",
         "<token>": upload,
     }
     return instance, vault, names
+
+
+def _begin_work(session: Any, bundle: Any, account: UnlockedAccount) -> bytes:
+    """Begin work of Alice's that is done as soon as it goes on: no wrap waits."""
+    row = begin(session, account, "wraps", 1)
+    bundle.transactions.record(Event("wraps_begun", account.user_id, "work", row.id))
+    return row.id
 
 
 @dataclass
@@ -128,7 +143,7 @@ class Stage:
             "document": "*", "document_version": "*", "part_list": "*", "shared_key_registry": "*",
             "tombstone": "*", "work": "*", "invitation": "*", "unlock_method": "*", "user_key": "*",
             "contact": "*", "user": "id, username, role, state, stored_bytes, documents, credential_generation",
-            "login_session": "id", "upload": "*",
+            "notice": "*", "login_session": "id", "upload": "*",
         }  # fmt: skip
         with self.vault.database() as connection:
             found: dict[str, Any] = {
@@ -184,6 +199,7 @@ def routes(vault: Vault) -> dict[str, str]:
     }
 
 
+@pytest.mark.requirement(35)
 def test_every_route_has_a_line_in_the_table(vault: Vault) -> None:
     assert sorted(routes(vault)) == sorted(TABLE)
 
@@ -203,11 +219,13 @@ def walk(stage: Stage, key: str, line: Line) -> None:
 
 
 @pytest.mark.parametrize("key", [key for key in TABLE if key not in UNSAFE])
+@pytest.mark.requirement(36)
 def test_a_page_or_answer_is_for_whom_the_table_says(quiet: Stage, key: str) -> None:
     walk(quiet, key, TABLE[key])
 
 
 @pytest.mark.parametrize("key", UNSAFE)
+@pytest.mark.requirement(36)
 def test_a_change_is_for_whom_the_table_says(stage: Stage, key: str) -> None:
     walk(stage, key, TABLE[key])
 
@@ -245,6 +263,7 @@ def test_head_answers_like_get(quiet: Stage) -> None:
         answer.close()
 
 
+@pytest.mark.requirement(53)
 def test_other_methods_are_refused_on_every_route(quiet: Stage) -> None:
     """Checklist 53: what is not used is 405, TRACE among it."""
     known = routes(quiet.vault)
@@ -260,6 +279,7 @@ def test_other_methods_are_refused_on_every_route(quiet: Stage) -> None:
 
 
 @pytest.mark.parametrize("key", UNSAFE)
+@pytest.mark.requirement(52)
 def test_a_change_without_a_csrf_token_is_refused(quiet: Stage, key: str) -> None:
     line, before = TABLE[key], quiet.state()
     answer = quiet.send_with_cookie("owner", key, line)
@@ -272,6 +292,7 @@ def test_a_change_without_a_csrf_token_is_refused(quiet: Stage, key: str) -> Non
 
 
 @pytest.mark.parametrize("key", UNSAFE)
+@pytest.mark.requirement(52)
 def test_a_change_from_another_site_is_refused(quiet: Stage, key: str) -> None:
     before = quiet.state()
     for origin in ("https://evil.example", "null", "http://localhost.evil.example"):
@@ -298,6 +319,7 @@ def comparable(answer: Any) -> tuple[int, str, list[tuple[str, str]]]:
 
 @pytest.mark.parametrize("key", WITH_AN_ID)
 @pytest.mark.parametrize("actor", ["stranger", "administrator"])
+@pytest.mark.requirement(36)
 def test_foreign_and_missing_are_one_answer(quiet: Stage, key: str, actor: str) -> None:
     foreign = quiet.send(actor, key, TABLE[key])
     names = quiet.names | {"<id:document_id>": MISSING.hex(), "<id:version_id>": MISSING.hex()}

@@ -46,6 +46,7 @@ def wrong_logins(house: Vault) -> dict[str, dict[str, str]]:
     }
 
 
+@pytest.mark.requirement(23)
 def test_unknown_user_and_wrong_passphrase_are_one_answer_after_the_same_work(
     house: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_passphrase_that_is_no_text_is_400(house: Vault) -> None:
     assert (answer.status_code, answer.json["field"]) == (400, "passphrase")
 
 
+@pytest.mark.requirement(22)
 def test_too_many_attempts_are_429_with_a_time_to_wait(vault: Vault) -> None:
     with vault.services() as bundle:
         from vault.services import throttle
@@ -277,6 +279,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("case", DAMAGE)
+@pytest.mark.requirement(14)
 def test_a_missing_or_damaged_blob_is_a_clean_error_and_an_audit_event(vault: Vault, case: str) -> None:
     canary = b"canary that must not come out " * 2000
     document = vault.upload("alice", canary, share=("bob",))
@@ -304,6 +307,7 @@ def test_a_missing_or_damaged_blob_is_a_clean_error_and_an_audit_event(vault: Va
         assert bool(found) == (case in {"missing", "empty", "cut by one byte", "longer by one byte"})
 
 
+@pytest.mark.requirement(47)
 def test_damage_in_the_middle_ends_the_answer_short_of_its_length(vault: Vault) -> None:
     """Checklist 47: never a complete-looking 200; every byte before the damage is right."""
     content = bytes(range(256)) * 15_000

@@ -82,6 +82,7 @@ def test_who_reaches_whom() -> None:
     }
 
 
+@pytest.mark.requirement(24)
 def test_no_secret_stands_in_the_file(service: dict[str, Any]) -> None:
     named = {name: str(value) for name, value in service.get("environment", {}).items()}
     for name, value in named.items():
@@ -161,13 +162,14 @@ def test_the_image_has_no_root_and_no_secret() -> None:
     assert any("/healthz" in line for line in lines)
     copied = [line for line in lines if line.startswith(("COPY", "ADD"))]
     assert copied == [
+        "COPY requirements.lock ./",
         "COPY setup.cfg pyproject.toml README.md LICENSE ./",
         "COPY vault vault",
         "COPY --from=build /opt/docvault /opt/docvault",
     ]
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert [line for line in ignored if line[:1] in "*!" and line[:2] != "**"] == [
-        "*", "!vault", "!setup.cfg", "!pyproject.toml", "!README.md", "!LICENSE",
+        "*", "!vault", "!setup.cfg", "!requirements.lock", "!pyproject.toml", "!README.md", "!LICENSE",
     ]  # fmt: skip
     assert "/secrets/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
 

@@ -245,6 +245,7 @@ def form_cookie(response: Any) -> bytes:
     return opened
 
 
+@pytest.mark.requirement(34)
 def test_law_5_no_secret_of_the_whole_story_is_found_anywhere(
     vault: Vault, temporary: Path, logged: io.StringIO
 ) -> None:

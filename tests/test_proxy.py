@@ -107,6 +107,7 @@ def spellings(secret: str | bytes) -> set[str]:
     }
 
 
+@pytest.mark.requirement(34)
 def test_nothing_of_a_document_stays_at_the_proxy(
     vault: VaultServer, passphrase: str, tmp_path: Path
 ) -> None:

@@ -40,6 +40,9 @@ Case = dict[str, Any]
 # --- FORMAT.md section 2: encoding ---
 
 
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ*~$=U"
+
+
 def stream(name: str, size: int) -> bytes:
     """Stand in for the random generator: the same bytes for the same name."""
     return hashlib.shake_256(b"docvault test vectors: " + name.encode()).digest(size)
@@ -252,6 +255,16 @@ def seals(alice: Person, bob: Person) -> list[Case]:
     outer = cobblestone(
         hkdf(MASTER, enc("master/accounts")), inner, enc("unlock/outer", *bound), stream("salt outer", 24)
     )
+    recovery = ident("recovery method")
+    number = int.from_bytes(stream("recovery code", 17), "big") >> 6
+    digits = "".join(CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5)) + CROCKFORD[number % 37]
+    code_kek = hkdf(number.to_bytes(32, "big"), enc("recovery/kek", alice.id, recovery))
+    unbound = (alice.id, recovery, b"recovery", None, None, None, None)
+    by_code = cobblestone(
+        hkdf(MASTER, enc("master/accounts")),
+        cobblestone(code_kek, ACCOUNT_KEY, enc("unlock/inner", *unbound), stream("salt recovery inner", 24)),
+        enc("unlock/outer", *unbound), stream("salt recovery outer", 24),
+    )  # fmt: skip
     private = hkdf(ACCOUNT_KEY, enc("account/private-keys"))
     owned = (alice.id, u64(1), alice.fingerprint)
     session_key = hkdf(key_of("session secret"), enc("session/key"), hkdf(MASTER, enc("master/sessions")))
@@ -264,6 +277,9 @@ def seals(alice: Person, bob: Person) -> list[Case]:
         {"name": "account key", "verb": "open_account_key", "user": alice.id, "method": method, "kind": "passphrase",
          "memory_kib": 65_536, "iterations": 3, "lanes": 4, "salt": salt, "kek": kek,
          "sealed": outer, "opened": ACCOUNT_KEY},
+        {"name": "account key by recovery code", "verb": "open_account_key", "user": alice.id, "method": recovery,
+         "kind": "recovery", "code": digits, "number": number.to_bytes(32, "big"), "kek": code_kek, "sealed": by_code,
+         "opened": ACCOUNT_KEY},
         {"name": "private wrap key", "verb": "open_private_keys", "user": alice.id, "key_version": 1,
          "fingerprint": alice.fingerprint, "opened": alice.wrap.pkcs8,
          "sealed": cobblestone(private, alice.wrap.pkcs8, enc("private-key/wrap", *owned), stream("salt wrap", 24))},
@@ -418,6 +434,13 @@ def signatures(alice: Person, bob: Person) -> list[Case]:
              "parts_digest": digest, "message": message,
              "signature": alice.sign.pss(message, stream("pss " + name, 32))}
         )  # fmt: skip
+    following = stream("fingerprint of the pair that follows", 32)
+    message = enc("key-rotation", alice.id, u64(1), alice.fingerprint, u64(2), following)
+    made.append(
+        {"name": "statement of the pair that follows", "user": alice.id, "old_key_version": 1, "new_key_version": 2,
+         "new_fingerprint": following, "message": message,
+         "statement": alice.sign.pss(message, stream("pss statement", 32))}
+    )  # fmt: skip
     return made
 
 

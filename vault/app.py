@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from vault.crypto.purposes import MASTER_FLASK
 from vault.crypto.randomness import new_secret
 from vault.errors import Misconfigured, SchemaTooNew
 from vault.extensions import csrf, db, login_manager
-from vault.http import headers, identity, metrics, problems, receiving, transfers
+from vault.http import headers, identity, metrics, problems, readonly, receiving, transfers
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -35,6 +37,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.request_class = receiving.VaultRequest
     app.config.update(
         SECRET_KEY=master.derive(MASTER_FLASK),
+        SECRET_KEY_FALLBACKS=[master.derive(MASTER_FLASK, key_id) for key_id in master.key_ids[1:]],
+        WTF_CSRF_SECRET_KEY=[master.derive(MASTER_FLASK, key_id) for key_id in master.older_first],
         SQLALCHEMY_DATABASE_URI=settings.database,
         SQLALCHEMY_ENGINE_OPTIONS=wiring.engine_options(settings),
         MAX_CONTENT_LENGTH=2**22,
@@ -63,6 +67,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     headers.register(app)
     metrics.register(app)
     identity.register(app)
+    readonly.register(app)
     problems.register(app)
     transfers.register(app)
     _register_faces(app)
@@ -124,6 +129,24 @@ def migrate_schema(app: Flask) -> None:
     Raises ``SchemaTooNew`` when a newer release has been here, ``Misconfigured`` when the database cannot be reached
     or the key is another vault's.
     """
+    with _migrating(app) as upgrade:
+        upgrade()
+        wiring.check_master_key(wiring.services())
+
+
+def make_empty_schema(app: Flask, revision: str) -> None:
+    """Make the schema of a backup in a database that holds nothing; raises ``Misconfigured`` where it holds anything.
+
+    The revision is that of the release that wrote the backup; ``migrate_schema`` follows when the rows are there.
+    """
+    with _migrating(app) as upgrade:
+        wiring.services().restore.refuse_full()
+        upgrade(revision=revision)
+
+
+@contextmanager
+def _migrating(app: Flask) -> Iterator[Callable[..., None]]:
+    """Give what changes the schema, for one process at a time; what goes wrong is said in words for the operator."""
     # Imported here: a worker never migrates, and would carry twelve megabytes for it.
     from alembic.util import CommandError
     from flask_migrate import Migrate, upgrade
@@ -131,11 +154,10 @@ def migrate_schema(app: Flask) -> None:
     Migrate(app, db, directory=str(MIGRATIONS), render_as_batch=True)
     try:
         with wiring.start_lock(app.extensions["docvault"].settings):
-            upgrade()
-            wiring.check_master_key(wiring.services())
+            yield upgrade
     except (CommandError, SystemExit) as error:
         raise SchemaTooNew(
-            "The database was written by a newer release of Document Vault. Install that release; "
+            "The database or backup was written by a newer release of Document Vault. Install that release; "
             "nothing was touched."
         ) from error
     except OperationalError as error:

@@ -17,6 +17,7 @@ from vault.errors import Misconfigured
 
 __all__ = ["Settings", "load_settings"]
 
+KEY_COMMAND_SECONDS = 60
 HOW_TO_MAKE_A_KEY = "Make one with `docvault keys generate` and keep a copy away from this server."
 
 
@@ -46,6 +47,8 @@ class Settings(BaseSettings):
     master_key_file: Path | None = None
     master_key_command: str = ""
     master_key_fallbacks: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    master_key_fallbacks_file: Path | None = None
+    master_key_fallbacks_command: str = ""
 
     registration: Literal["invite", "open", "closed"] = "invite"
     rsa_bits: Literal[2048, 3072, 4096] = 2048
@@ -62,7 +65,7 @@ class Settings(BaseSettings):
     @field_validator("master_key_fallbacks", mode="before")
     @classmethod
     def _split_fallbacks(cls, value: object) -> object:
-        return tuple(part for part in value.replace(",", " ").split()) if isinstance(value, str) else value
+        return tuple(_several(value)) if isinstance(value, str) else value
 
     @field_validator("part_size")
     @classmethod
@@ -110,17 +113,19 @@ class Settings(BaseSettings):
                 "DOCVAULT_STORAGE=minio also needs DOCVAULT_MINIO_ENDPOINT, DOCVAULT_MINIO_ACCESS_KEY and "
                 "DOCVAULT_MINIO_SECRET_KEY"
             )
-        named = [
-            name
-            for name, value in (
-                ("DOCVAULT_MASTER_KEY", self.master_key.get_secret_value()),
-                ("DOCVAULT_MASTER_KEY_FILE", self.master_key_file),
-                ("DOCVAULT_MASTER_KEY_COMMAND", self.master_key_command),
-            )
-            if value
-        ]
-        if len(named) > 1:
-            raise ValueError(f"set only one of {' and '.join(named)}")
+        for variable, direct in (
+            ("DOCVAULT_MASTER_KEY", self.master_key.get_secret_value()),
+            ("DOCVAULT_MASTER_KEY_FALLBACKS", self.master_key_fallbacks),
+        ):
+            name = variable.removeprefix("DOCVAULT_").lower()
+            sources = {
+                "": direct,
+                "_FILE": getattr(self, f"{name}_file"),
+                "_COMMAND": getattr(self, f"{name}_command"),
+            }
+            named = [variable + end for end, value in sources.items() if value]
+            if len(named) > 1:
+                raise ValueError(f"set only one of {' and '.join(named)}")
         if self.metrics_port == self.port:
             raise ValueError("DOCVAULT_METRICS_ADDRESS needs a port of its own, another than DOCVAULT_PORT")
         return self
@@ -172,6 +177,11 @@ class Settings(BaseSettings):
                 "with `docvault serve`."
             )
 
+    @property
+    def names_master_key(self) -> bool:
+        """Tell whether a source of the master key is set, without asking it."""
+        return bool(self.master_key.get_secret_value() or self.master_key_file or self.master_key_command)
+
     def read_master_key(self) -> str:
         """Return the master key's text from the one source that is set, or an empty string when none is.
 
@@ -183,10 +193,18 @@ class Settings(BaseSettings):
                 _read_private(self.master_key_file), "DOCVAULT_MASTER_KEY_FILE names an empty file"
             )
         if self.master_key_command:
-            return _not_blank(
-                _run_for_key(self.master_key_command), "DOCVAULT_MASTER_KEY_COMMAND printed nothing"
-            )
+            name = "DOCVAULT_MASTER_KEY_COMMAND"
+            return _not_blank(_run_for_key(self.master_key_command, name), f"{name} printed nothing")
         return self.master_key.get_secret_value()
+
+    def read_fallbacks(self) -> list[str]:
+        """Return the texts of the keys that only open, from the one source that is set; raises ``Misconfigured``."""
+        if self.master_key_fallbacks_file is not None:
+            return _several(_read_private(self.master_key_fallbacks_file))
+        if self.master_key_fallbacks_command:
+            name = "DOCVAULT_MASTER_KEY_FALLBACKS_COMMAND"
+            return _several(_run_for_key(self.master_key_fallbacks_command, name))
+        return [key.get_secret_value() for key in self.master_key_fallbacks]
 
 
 def load_settings(**given: object) -> Settings:
@@ -233,17 +251,23 @@ def _not_blank(text: str, what: str) -> str:
     return text
 
 
-def _run_for_key(command: str) -> str:
+def _several(text: str) -> list[str]:
+    return text.replace(",", " ").split()
+
+
+def _run_for_key(command: str, name: str) -> str:
     # The operator writes this command into the configuration, shell syntax included; no user can reach it.
-    done = subprocess.run(  # noqa: S602
-        command,
-        shell=True,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise Misconfigured(
-            f"DOCVAULT_MASTER_KEY_COMMAND ended with exit code {done.returncode} and gave no key."
+    try:
+        done = subprocess.run(  # noqa: S602
+            command,
+            shell=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=KEY_COMMAND_SECONDS,
+            check=False,
         )
+    except subprocess.TimeoutExpired:
+        raise Misconfigured(f"{name} gave no key within {KEY_COMMAND_SECONDS} seconds.") from None
+    if done.returncode != 0:
+        raise Misconfigured(f"{name} ended with exit code {done.returncode} and gave no key.")
     return done.stdout.decode("ascii", errors="replace").strip()

@@ -31,10 +31,20 @@ class Unreadable(VaultError):
         self.recorded = False
 
 
+class UnderUnknownKey(Unreadable):
+    """A token under a master key that is not here: that key is over, or this server is behind; the caller asks."""
+
+
 class KeyUnavailable(VaultError):
     """A row is under a master key that this server was not given: never damage, always configuration."""
 
     text = "The server was not given the master key that this needs. The operator must add it to the configuration."
+
+
+class KeyOver(KeyUnavailable):
+    """The master key that this server seals with was retired, or is known to somebody else: it seals nothing more."""
+
+    text = "The master key of this server is out of use. The operator must give it the new one."
 
 
 class Misconfigured(VaultError):
@@ -72,6 +82,15 @@ class CodeInvalid(BadInput):
 
     def __init__(self) -> None:
         super().__init__("code", "This code is not valid (any more). Ask an administrator for a new one.")
+
+
+class CodeMistyped(BadInput):
+    """A recovery code whose length, characters or check symbol are wrong: a slip, which tells nothing of any code."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "code", "There is a slip in this code. Compare it with your kit, character by character."
+        )
 
 
 class LoginRequired(VaultError):
@@ -192,6 +211,18 @@ class Busy(VaultError):
     def __init__(self, retry_after: int = 5, text: str | None = None) -> None:
         super().__init__(text)
         self.retry_after = retry_after
+
+
+class ReadOnly(Busy):
+    """Nothing may be changed until a person has looked; ``reason`` is a short sentence that anybody may read."""
+
+    text = (
+        "The vault is read-only for the moment. What is in it can be read and downloaded; nothing is changed."
+    )
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(60, f"{self.text} {reason}".strip())
+        self.reason = reason
 
 
 class AuditBroken(VaultError):

@@ -83,15 +83,17 @@ class User(Sealed, Base):
 
 
 class UnlockMethod(Sealed, Base):
+    """One way to an account key: ``kind`` is "passphrase", or "recovery", which has none of Argon2id's parameters."""
+
     __tablename__ = "unlock_method"
 
     id: Mapped[bytes] = mapped_column(Id, primary_key=True)
     user_id: Mapped[bytes] = mapped_column(ForeignKey("user.id"), index=True)
     kind: Mapped[str] = mapped_column(String(16))
-    memory_kib: Mapped[int] = mapped_column(Integer)
-    iterations: Mapped[int] = mapped_column(Integer)
-    lanes: Mapped[int] = mapped_column(Integer)
-    salt: Mapped[bytes] = mapped_column(LargeBinary(16))
+    memory_kib: Mapped[int | None] = mapped_column(Integer)
+    iterations: Mapped[int | None] = mapped_column(Integer)
+    lanes: Mapped[int | None] = mapped_column(Integer)
+    salt: Mapped[bytes | None] = mapped_column(LargeBinary(16))
     master_key_id: Mapped[bytes] = mapped_column(LargeBinary(8))
     sealed_account_key: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(Moment)
@@ -127,8 +129,20 @@ class Contact(Sealed, Base):
     created_at: Mapped[datetime] = mapped_column(Moment)
 
 
+class Notice(Sealed, Base):
+    """What a person is told after the next login, until he says that he has read it; ``other_id`` is who did it."""
+
+    __tablename__ = "notice"
+
+    id: Mapped[bytes] = mapped_column(Id, primary_key=True)
+    user_id: Mapped[bytes] = mapped_column(ForeignKey("user.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(24))
+    other_id: Mapped[bytes | None] = mapped_column(ForeignKey("user.id"))
+    created_at: Mapped[datetime] = mapped_column(Moment)
+
+
 class Invitation(Sealed, Base):
-    """A one-time code: ``kind`` is "setup" (makes the first administrator) or "invitation"."""
+    """A one-time code: "setup" makes the first administrator, "invitation" somebody new, "reset" new keys for him."""
 
     __tablename__ = "invitation"
 
@@ -201,6 +215,16 @@ class DocumentVersion(Sealed, Base):
     created_at: Mapped[datetime] = mapped_column(Moment)
 
 
+class DocumentGeneration(Sealed, Base):
+    """How often a document was re-keyed, and when last; a document without this row never was."""
+
+    __tablename__ = "document_generation"
+
+    id: Mapped[bytes] = mapped_column(ForeignKey("document.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer)
+    rekeyed_at: Mapped[datetime] = mapped_column(Moment)
+
+
 class PartList(Sealed, Base):
     """The parts of a version in one encoded column: offsets, lengths and suffixes, as ``FORMAT.md`` says."""
 
@@ -247,9 +271,9 @@ class DocumentIndex(Sealed, Base):
 class Upload(Sealed, Base):
     """An upload; its id is its segment's. Once expired without a document, the sweep destroys what is left of it.
 
-    ``kind`` is "whole" (a form or a raw body, gone with its document), or what tus knows: "plain", "partial" (joined
-    by a final one, ``joined_id``) and "final", which has no segment. These remain until they expire, so that a
-    completion that is repeated finds its ``document_id``.
+    ``kind`` is "whole" (a form or a raw body, gone with its document), "rekey" (gone with the old generation), or what
+    tus knows: "plain", "partial" (joined by a final one, ``joined_id``) and "final", which has no segment. These remain
+    until they expire, so that a completion that is repeated finds its ``document_id``.
     """
 
     __tablename__ = "upload"
@@ -278,8 +302,21 @@ class Tombstone(Sealed, Base):
     destroy_after: Mapped[datetime] = mapped_column(Moment, index=True)
 
 
+class MasterKey(Sealed, Base):
+    """A master key that has sealed rows here, by its id alone: since when, and what became of it."""
+
+    __tablename__ = "master_key"
+
+    id: Mapped[bytes] = mapped_column(Id, primary_key=True)
+    key_id: Mapped[bytes] = mapped_column(LargeBinary(8), unique=True)
+    promoted_at: Mapped[datetime] = mapped_column(Moment)
+    rotating_since: Mapped[datetime | None] = mapped_column(Moment)
+    compromised_at: Mapped[datetime | None] = mapped_column(Moment)
+    retired_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
 class Work(Sealed, Base):
-    """Work that waits: a wrap for a reader whose fingerprint is not confirmed yet."""
+    """Work that takes long (see ``services/work.py``), or waits: kind "wrap", for a reader's fingerprint."""
 
     __tablename__ = "work"
 
@@ -329,6 +366,11 @@ class CheckReport(Sealed, Base):
 
 class AuditEntry(Sealed, Base):
     __tablename__ = "audit_entry"
+    __table_args__ = (
+        Index("ix_audit_entry_actor_id_sequence", "actor_id", "sequence"),
+        Index("ix_audit_entry_object_id_sequence", "object_id", "sequence"),
+        Index("ix_audit_entry_subject_id_sequence", "subject_id", "sequence"),
+    )
 
     id: Mapped[bytes] = mapped_column(Id, primary_key=True)
     sequence: Mapped[int] = mapped_column(BigInteger, unique=True)

@@ -21,29 +21,47 @@ from sqlalchemy.orm import Session
 from vault.config import HOW_TO_MAKE_A_KEY, Settings
 from vault.crypto.masterkey import MasterKeys, parse_master_key
 from vault.crypto.randomness import new_id, new_secret
-from vault.errors import Misconfigured, Unreadable, VaultError
+from vault.errors import AuditBroken, Conflict, KeyUnavailable, Misconfigured, Unreadable, VaultError
 from vault.extensions import db
-from vault.models import AuditHead
-from vault.services import audit, seals
+from vault.models import AuditEntry, AuditHead
+from vault.services import audit, confirming, exposure, keypairs, promotion, seals
 from vault.services.access import Gate
 from vault.services.accounts import Accounts
+from vault.services.anchor import Alarm, Anchor
+from vault.services.backup import Backup
+from vault.services.chain import Chain
 from vault.services.check import Check
 from vault.services.check_results import CheckResults
+from vault.services.clock import now
+from vault.services.confirming import ContactBook, Wraps
 from vault.services.contacts import Contacts
+from vault.services.deletion import Deletion
 from vault.services.documents import Documents
 from vault.services.downloads import Downloads
+from vault.services.exposure import Exposure
+from vault.services.halt import Halt
+from vault.services.history import History
 from vault.services.invitations import Invitations
+from vault.services.keypairs import Keypairs
 from vault.services.lists import Lists
+from vault.services.masterkey import MasterKeyRotation
 from vault.services.metered_store import MeteredStore
 from vault.services.metrics import Metrics
-from vault.services.quota import Limits
+from vault.services.notices import Notices
+from vault.services.quota import REKEY, Limits
+from vault.services.recovery import Recovery
+from vault.services.rekey import Rekey
+from vault.services.resets import Resets
+from vault.services.restore import Restore
 from vault.services.resumable import Resumable
 from vault.services.sessions import Sessions
 from vault.services.sharing import Sharing
 from vault.services.sweep import Sweep
 from vault.services.transactions import Transactions
 from vault.services.uploads import Uploads
+from vault.services.work import Worker, Works
 from vault.services.zips import Zips
+from vault.storage.archive import ArchiveReader, ArchiveWriter, new_archive, standard_output
 from vault.storage.folder import FolderStore
 from vault.storage.protocol import BlobStore
 
@@ -65,6 +83,8 @@ class Wiring:
         self.transfers = Semaphore(self.settings.threads)
         self.readings = Semaphore(LARGE_READINGS)
         self.turn = Lock() if self.settings.database.startswith("sqlite") else None
+        path = self.settings.anchor_file
+        self.halt = Halt(Anchor(path.absolute()) if path is not None else None)
 
 
 class Services:
@@ -74,8 +94,8 @@ class Services:
         session.info["master_keys"] = wiring.master
         self._wiring = wiring
         self.settings = wiring.settings
-        self.transactions = Transactions(session, request_id, wiring.turn)
-        self.contacts = Contacts(wiring.master)
+        self.transactions = Transactions(session, request_id, wiring.turn, wiring.halt)
+        self.contacts = Contacts(wiring.master, self.transactions.record)
         self.gate = Gate(wiring.master, self.contacts)
 
     @cached_property
@@ -97,6 +117,24 @@ class Services:
         return Sessions(
             self.transactions, self._wiring.master, self.settings.session_idle, self.settings.session_length
         )
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        return Recovery(self.transactions, self._wiring.master, self.accounts)
+
+    @cached_property
+    def resets(self) -> Resets:
+        return Resets(
+            self.transactions, self._wiring.master, self.invitations, rsa_bits=self.settings.rsa_bits
+        )
+
+    @cached_property
+    def deletion(self) -> Deletion:
+        return Deletion(self.transactions, self.accounts)
+
+    @cached_property
+    def notices(self) -> Notices:
+        return Notices(self.transactions)
 
     @cached_property
     def documents(self) -> Documents:
@@ -149,6 +187,60 @@ class Services:
         return Sharing(self.transactions, self.gate, self.contacts)
 
     @cached_property
+    def history(self) -> History:
+        return History(self.transactions, self.gate, self.contacts)
+
+    @cached_property
+    def chain(self) -> Chain:
+        return Chain(self.transactions)
+
+    @cached_property
+    def keypairs(self) -> Keypairs:
+        return Keypairs(
+            self.transactions, self.contacts, self.accounts, self._wiring.master, self.settings.rsa_bits
+        )
+
+    @cached_property
+    def contact_book(self) -> ContactBook:
+        return ContactBook(self.transactions, self.contacts)
+
+    @property
+    def workers(self) -> dict[str, Worker]:
+        """What does each kind of work that takes long."""
+        return {
+            keypairs.KIND: self.keypairs,
+            confirming.KIND: Wraps(self.transactions, self.gate, self.contacts),
+            REKEY: self.rekey,
+            exposure.KIND: self.exposure,
+        }
+
+    @cached_property
+    def exposure(self) -> Exposure:
+        return Exposure(
+            self.transactions,
+            self._wiring.master,
+            self.accounts,
+            self.keypairs,
+            self.rekey,
+            rsa_bits=self.settings.rsa_bits,
+        )
+
+    @cached_property
+    def work(self) -> Works:
+        return Works(self.transactions, self.workers)
+
+    @cached_property
+    def rekey(self) -> Rekey:
+        return Rekey(
+            self.transactions,
+            self.gate,
+            self.downloads,
+            self.uploads,
+            self._wiring.store,
+            part_size=self.settings.part_size,
+        )
+
+    @cached_property
     def sweep(self) -> Sweep:
         return Sweep(self.transactions, self._wiring.store, self.settings.session_idle)
 
@@ -163,6 +255,20 @@ class Services:
     @cached_property
     def metrics(self) -> Metrics:
         return Metrics(self.transactions)
+
+    @cached_property
+    def masterkey(self) -> MasterKeyRotation:
+        return MasterKeyRotation(
+            self.transactions, self._wiring.master, self.check, lambda: rotation_lock(self.settings)
+        )
+
+    @cached_property
+    def backup(self) -> Backup:
+        return Backup(self.transactions, self._wiring.store)
+
+    @cached_property
+    def restore(self) -> Restore:
+        return Restore(self.transactions, self._wiring.store, self._wiring.master)
 
 
 def wiring() -> Wiring:
@@ -206,6 +312,18 @@ def make_store(settings: Settings) -> BlobStore:
     return MeteredStore(FolderStore(settings.blob_folder))
 
 
+@contextmanager
+def new_backup(path: Path | None) -> Iterator[ArchiveWriter]:
+    """Begin an archive in a new file, or on standard output where no path is given."""
+    with standard_output() if path is None else new_archive(path) as file:
+        yield ArchiveWriter(file, now())
+
+
+def open_backup(path: Path) -> ArchiveReader:
+    """Open an archive for reading; use it in a ``with``."""
+    return ArchiveReader(path)
+
+
 def make_master_keys(settings: Settings) -> MasterKeys:
     """Read the master key and the fallbacks; make a key once where none is configured and the vault is new.
 
@@ -214,10 +332,7 @@ def make_master_keys(settings: Settings) -> MasterKeys:
     text = settings.read_master_key()
     if not text:
         text = _own_key_file(settings)
-    return MasterKeys(
-        parse_master_key(text),
-        [parse_master_key(key.get_secret_value()) for key in settings.master_key_fallbacks],
-    )
+    return MasterKeys(parse_master_key(text), [parse_master_key(key) for key in settings.read_fallbacks()])
 
 
 def _own_key_file(settings: Settings) -> str:
@@ -339,19 +454,51 @@ def start_lock(settings: Settings) -> Iterator[None]:
             connection.exec_driver_sql("SELECT pg_advisory_unlock(7310982774)")
 
 
-def check_master_key(bundle: Services) -> None:
-    """Compare the master key with the database before a row is touched; makes the audit head of a new database.
+@contextmanager
+def rotation_lock(settings: Settings) -> Iterator[None]:
+    """Hold the lock of the one rotation that runs; it ends with the process, however that ends.
 
-    Raises ``Misconfigured`` when the database belongs to another master key: nothing is ever marked damaged for that.
+    Raises ``Conflict`` when another one has it.
+    """
+    refused = Conflict(
+        "A rotation of the master key runs already. Nothing was begun; `docvault keys status` shows it."
+    )
+    if settings.database.startswith("sqlite"):
+        with open(settings.instance / ".rotation.lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise refused from None
+            yield
+        return
+    # Without a transaction, which the server would end after a minute of silence.
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not connection.exec_driver_sql("SELECT pg_try_advisory_lock(7310982775)").scalar():
+            raise refused
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql("SELECT pg_advisory_unlock(7310982775)")
+
+
+def check_master_key(bundle: Services) -> None:
+    """Compare the master keys with the database before a row is touched; makes the audit head of a new database.
+
+    Raises ``Misconfigured`` when the database belongs to another master key, has rows under one that is not here, or
+    under a newer one than the one that seals here: nothing is ever marked damaged for
+    that; ``AuditBroken`` when the head is gone, or it or the register of keys does not bear its seal.
     """
     session, wired = bundle.transactions.session, wiring()
-    statement = select(AuditHead.__table__.c.seal_key_id).execution_options(
-        unverified="which key, before any seal"
-    )
+    unverified = "which key, before any seal"
+    head = select(AuditHead.__table__.c.seal_key_id).execution_options(unverified=unverified)
+    entry = select(AuditEntry.__table__.c.sequence).limit(1).execution_options(unverified=unverified)
     with bundle.transactions.reading():
-        key_ids = list(session.execute(statement).scalars())
-    if not key_ids:
-        bundle.transactions.writing(audit.make_head)
+        key_ids = list(session.execute(head).scalars())
+        is_new = not key_ids and session.execute(entry).first() is None
+    if not key_ids and not is_new:
+        raise AuditBroken("The audit chain has no head. Run `docvault audit verify`.")
+    if is_new:
+        bundle.transactions.writing(audit.make_head, always=True)
         return
     if key_ids[0] not in wired.master.key_ids:
         raise Misconfigured(
@@ -361,15 +508,28 @@ def check_master_key(bundle: Services) -> None:
     try:
         with bundle.transactions.reading():
             session.get(AuditHead, audit.HEAD_ID)
+            promotion.check(session, wired.master)
+    except KeyUnavailable as unavailable:
+        raise Misconfigured(str(unavailable)) from unavailable
     except Unreadable as unreadable:
-        raise Misconfigured(
-            "The audit chain's head does not bear its seal. Run `docvault check`."
+        raise AuditBroken(
+            "The audit chain's head, or the register of master keys, does not bear its seal. "
+            "Run `docvault audit verify`."
         ) from unreadable
 
 
 def install_seals(app: Flask) -> None:
     """Hang the row seals on every session of the application's database."""
     seals.install(db.session)
+
+
+def alarm() -> Alarm | None:
+    """Say why nothing can be changed at the moment, or ``None``; a database that is away keeps that for itself."""
+    bundle = services()
+    try:
+        return bundle.transactions.halt.shown(bundle.transactions)
+    except VaultError:
+        return None
 
 
 def unready() -> list[str]:
@@ -379,6 +539,8 @@ def unready() -> list[str]:
         check_master_key(services())
     except Misconfigured:
         wrong.append("master key")
+    except AuditBroken:
+        wrong.append("audit chain")
     except VaultError:
         wrong.append("database")
     try:

@@ -121,6 +121,7 @@ def test_me_tells_who_one_is_and_how_long(vault: Vault) -> None:
     assert 0 < me["seconds_left"] <= 24 * 3600
     assert set(me) == {
         "id", "username", "role", "fingerprint", "session_expires_at", "seconds_left", "stored_bytes", "quota_bytes",
+        "recovery_made_at", "notices",
     }  # fmt: skip
 
 
@@ -162,6 +163,7 @@ WEAK = {
 
 
 @pytest.mark.parametrize("case", WEAK)
+@pytest.mark.requirement(20)
 def test_a_weak_passphrase_is_refused_with_what_to_change(vault: Vault, case: str) -> None:
     answer = vault.api("alice").put(
         "/me/passphrase", json={"current": vault.alice.passphrase, "new": WEAK[case]}
@@ -172,6 +174,7 @@ def test_a_weak_passphrase_is_refused_with_what_to_change(vault: Vault, case: st
     assert vault.api().post("/token", json=right).status_code == 201
 
 
+@pytest.mark.requirement(21)
 def test_a_change_needs_the_present_passphrase(vault: Vault) -> None:
     for wrong in ("not it at all, no", vault.bob.passphrase):
         answer = vault.api("alice").put("/me/passphrase", json={"current": wrong, "new": OWN})

@@ -65,6 +65,7 @@ ABSURD = [
 
 
 @pytest.mark.parametrize("header", ABSURD, ids=lambda header: header[:20])
+@pytest.mark.requirement(46)
 def test_a_range_that_cannot_be_is_416_with_the_size(house: Vault, document: str, header: str) -> None:
     """Checklist 46: several ranges and absurd ones."""
     answer = get(house, document, Range=header.encode().decode("latin-1"))
@@ -241,6 +242,7 @@ def test_a_range_deep_in_a_part_costs_one_request_more(house: Vault) -> None:
     wiring.store = store._store
 
 
+@pytest.mark.requirement(46)
 def test_a_range_of_a_damaged_part_is_refused_and_one_beside_it_is_good(house: Vault) -> None:
     own = house.reopened(part_size=PART)
     document = own.upload("alice", LONG)

@@ -54,6 +54,7 @@ def test_a_form_becomes_one_document_a_file(house: Vault) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 16383, 16384, 16385, 8 * 2**20 - 1, 8 * 2**20, 8 * 2**20 + 1])
+@pytest.mark.requirement(13)
 def test_a_document_of_any_size_comes_back_as_it_was(house: Vault, size: int) -> None:
     content = bytes(range(256)) * (size // 256) + b"z" * (size % 256)
     document = house.api("alice").post("/documents?name=a", data=content).json["id"]

@@ -59,6 +59,7 @@ def test_an_account_is_found_in_any_case(vault: Vault) -> None:
     assert vault.api("alice").get("/me").status_code == 401
 
 
+@pytest.mark.requirement(39)
 def test_an_administrator_opens_no_document_by_any_of_this(vault: Vault) -> None:
     """Checklist 39."""
     document = vault.upload("alice", b"content", share=("bob",)).hex()

@@ -170,6 +170,7 @@ def test_a_revoked_reader_finds_no_way_back(vault: Vault, document: str) -> None
         assert vault.api("bob").head(f"/documents/{document}/content", headers=headers).status_code == 404
 
 
+@pytest.mark.requirement(40)
 def test_a_changed_key_of_the_reader_stops_the_share(vault: Vault, document: str) -> None:
     """Attack K2: the fingerprint that was met first counts; the answer says what to do."""
     from vault.crypto.accounts import seal_contact

@@ -55,6 +55,7 @@ def test_a_renewed_token_is_the_same_session_for_longer(
     assert len(renewed.get("/me/sessions").json["items"]) == 2, "the one of the cast, and this one"
 
 
+@pytest.mark.requirement(30)
 def test_a_session_is_not_renewed_beyond_its_end(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
     short = vault.reopened(session_hours=1, session_idle_minutes=60)
     token = log_in(short).json["token"]
@@ -67,6 +68,7 @@ def test_a_session_is_not_renewed_beyond_its_end(vault: Vault, monkeypatch: pyte
     short.close()
 
 
+@pytest.mark.requirement(30)
 def test_an_idle_session_ends(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
     short = vault.reopened(session_idle_minutes=5)
     token = log_in(short).json["token"]
@@ -87,6 +89,7 @@ def test_a_logout_ends_this_session_and_no_other(vault: Vault) -> None:
     assert vault.api("alice").get("/me").status_code == 200
 
 
+@pytest.mark.requirement(32)
 def test_sessions_are_listed_with_what_they_log_in_with(vault: Vault) -> None:
     token = log_in(vault, **{"User-Agent": "curl/8.5.0"}).json["token"]
     items = Api(vault.app, token).get("/me/sessions").json["items"]
@@ -98,6 +101,7 @@ def test_sessions_are_listed_with_what_they_log_in_with(vault: Vault) -> None:
             assert item[name].endswith("Z") and datetime.fromisoformat(item[name])
 
 
+@pytest.mark.requirement(32)
 def test_one_session_is_ended_from_another(vault: Vault) -> None:
     token = log_in(vault).json["token"]
     (this,) = (i["id"] for i in Api(vault.app, token).get("/me/sessions").json["items"] if i["current"])
@@ -113,6 +117,7 @@ def test_all_sessions_are_ended_at_once_this_one_too(vault: Vault) -> None:
     assert vault.api("bob").get("/me").status_code == 200
 
 
+@pytest.mark.requirement(31)
 def test_a_disabled_account_is_out_with_the_next_request(vault: Vault) -> None:
     assert vault.api("dora").patch("/accounts/alice", json={"state": "disabled"}).status_code == 204
     assert vault.api("alice").get("/me").status_code == 401

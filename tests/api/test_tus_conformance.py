@@ -19,6 +19,8 @@ from tests.cast import Vault
 from tests.tus import PIECE, UPLOADS, VERSION, Tus, metadata
 from vault.services import clock
 
+pytestmark = pytest.mark.requirement(42)
+
 HELLO = b"hello world"
 EXTENSIONS = [
     "creation", "creation-with-upload", "creation-defer-length", "checksum", "expiration", "termination",

@@ -98,7 +98,7 @@ class Attacker:
             schema=seals.SCHEMA,
             row_id=row_id,
             row_version=row["row_version"],
-            columns=[(name, _value(table, name, row[name])) for name in names],
+            columns=[(name, row_value(table, name, row[name])) for name in names],
         )
         self.update(table, row_id, seal=seal, seal_key_id=self.master.key_id)
 
@@ -134,7 +134,8 @@ def _insert(connection: sqlite3.Connection, table: str, row: Row) -> None:
     connection.execute(f'INSERT OR REPLACE INTO "{table}" ({names}) VALUES ({marks})', tuple(row.values()))
 
 
-def _value(table: str, column: str, raw: Any) -> Any:
+def row_value(table: str, column: str, raw: Any) -> Any:
+    """What the vault reads where the database holds ``raw``."""
     kind = column_type(table, column)
     if raw is None:
         return None

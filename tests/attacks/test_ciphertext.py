@@ -57,6 +57,7 @@ def replace(vault: Vault, document: bytes, new: bytes) -> None:
 # C1
 
 
+@pytest.mark.requirement(14)
 def test_c1_no_bit_of_a_document_of_three_chunks_can_be_flipped(vault: Vault) -> None:
     document, other = vault.upload("alice", THREE_CHUNKS), vault.upload("alice", b"safe")
     path = Attacker(vault).blob(document)
@@ -90,6 +91,7 @@ def test_c1_every_place_of_a_small_blob_counts_but_its_digest(vault: Vault, size
         write_blob(path, was)
 
 
+@pytest.mark.requirement(47)
 def test_c1_a_flipped_bit_later_in_a_part_cuts_the_answer_short(vault: Vault) -> None:
     whole = (CANARY * 50_000)[: 3 * MIB]
     document = vault.upload("alice", whole)
@@ -184,6 +186,7 @@ def test_c2_blobs_of_two_documents_exchanged(vault: Vault, owner: str) -> None:
     [0, HEADER, HEADER + 16, chunk_at(1), chunk_at(2), chunk_at(2) + 16, -TRAILER, -1],
     ids=lambda length: f"cut at {length}",
 )
+@pytest.mark.requirement(14)
 def test_c3_a_cut_blob_is_refused_before_the_first_byte(vault: Vault, length: int) -> None:
     document = vault.upload("alice", THREE_CHUNKS)
     path = Attacker(vault).blob(document)

@@ -142,6 +142,7 @@ def test_k2_a_public_key_beside_its_fingerprint_is_compared_with_it(
 
 
 @pytest.mark.parametrize("share", ["share", "upload"])
+@pytest.mark.requirement(40)
 def test_k2_with_the_master_key_a_key_that_alice_has_not_met_is_refused(
     vault: Vault, stranger_keys: PrivateKeys, share: str
 ) -> None:

@@ -389,6 +389,7 @@ def test_m5_a_whole_chain_is_walked_to_its_head(lived_in: Vault) -> None:
 
 
 @pytest.mark.parametrize("position", ["first", "middle", "last"])
+@pytest.mark.requirement(58)
 def test_m5_a_deleted_audit_entry_is_named_by_its_position(lived_in: Vault, position: str) -> None:
     rows = entries(lived_in)
     row = {"first": rows[0], "middle": rows[len(rows) // 2], "last": rows[-1]}[position]
@@ -497,6 +498,7 @@ def test_m9_rows_put_back_are_seen_by_check(vault: Vault) -> None:
         "contact",
         "user_key",
         "check_report",
+        "master_key",
     }
     assert findings(vault) == []
     for table, rows in changed.items():

@@ -50,6 +50,7 @@ def status_with(vault: Vault, token: str) -> int:
         ("iterations", 1), ("iterations", 2**31), ("lanes", 1), ("lanes", 255), ("salt", bytes(8)), ("salt", b""),
     ],
 )  # fmt: skip
+@pytest.mark.requirement(4)
 def test_p1_no_cost_outside_floor_and_ceiling_is_ever_run(vault: Vault, column: str, value: Any) -> None:
     """With the master key, so that the row's seal fits: the bounds are what refuses, before any work."""
     attacker = Attacker(vault)
@@ -83,6 +84,7 @@ def test_p1_a_passphrase_change_refuses_them_as_well(vault: Vault) -> None:
     "passphrase", ["x" * 2**20, "x" * 1025, "ü" * 513, "\ud800 lone surrogate", "tail \udfff", ""],
     ids=["1 MiB", "1025 bytes", "1026 bytes of two each", "surrogate", "surrogate at the end", "empty"],
 )  # fmt: skip
+@pytest.mark.requirement(19)
 def test_p4_what_cannot_be_a_passphrase_is_refused_at_once(vault: Vault, passphrase: str) -> None:
     got = [log_in(vault, name, passphrase) for name in ("alice", "nobody-here")]
     assert [response.status_code for response in got] == [400, 400]
@@ -98,6 +100,7 @@ def test_p4_what_cannot_be_a_passphrase_is_refused_at_once(vault: Vault, passphr
 
 
 @pytest.mark.parametrize("length", [65, 73, 1024])
+@pytest.mark.requirement(19)
 def test_p4_the_last_byte_of_a_long_passphrase_counts(length: int) -> None:
     parameters = KdfParameters.fresh()
     one, other = ("x" * (length - 1) + end for end in "ab")
@@ -131,6 +134,7 @@ def test_p4_any_text_is_a_user_name_that_nobody_has(vault: Vault, username: str)
 # P5
 
 
+@pytest.mark.requirement(23)
 def test_p5_unknown_name_and_wrong_passphrase_get_the_same_answer(vault: Vault) -> None:
     answers = []
     for name in ("alice", "nobody-here", "-", "\ud800"):
@@ -182,6 +186,7 @@ def spread(vault: Vault, rounds: int) -> float:
     return medians[1] / medians[0]
 
 
+@pytest.mark.requirement(23)
 def test_p5_unknown_name_and_wrong_passphrase_take_the_same_work(vault: Vault) -> None:
     """The work is measured in processor time, so that a busy machine does not blur it; a second look for luck."""
     assert spread(vault, 6) < 1.10 or spread(vault, 12) < 1.10
@@ -298,6 +303,7 @@ def test_p6_what_is_no_token_is_nobody(vault: Vault, text: str) -> None:
 @pytest.mark.parametrize(
     "columns", [("sealed_account_key",), ("user_id",), ("user_id", "sealed_account_key")], ids=str
 )
+@pytest.mark.requirement(29)
 def test_p6_two_session_rows_exchanged_open_for_nobody(
     vault: Vault, columns: tuple[str, ...], reseal: bool
 ) -> None:
@@ -346,6 +352,7 @@ def test_p6_an_expired_session_cannot_be_lengthened(vault: Vault) -> None:
     assert status_with(vault, vault.alice.token) == 401
 
 
+@pytest.mark.requirement(29)
 def test_p6_the_database_and_the_master_key_together_open_no_session(vault: Vault) -> None:
     attacker, alice = Attacker(vault), vault.alice.account
     row = attacker.row("login_session", id=alice.session_id)
@@ -409,6 +416,7 @@ def second_worker(vault: Vault) -> Iterator[Vault]:
     "event",
     [logs_out, ends_it_elsewhere, signs_out_everywhere, changes_the_passphrase, is_disabled, is_disabled_and_enabled],
 )  # fmt: skip
+@pytest.mark.requirement(31)
 def test_p7_no_session_outlives_its_end_in_any_worker(
     vault: Vault, second_worker: Vault, event: Event
 ) -> None:
@@ -430,6 +438,7 @@ def test_p7_no_session_outlives_its_end_in_any_worker(
         assert status_with(vault, token) == 401
 
 
+@pytest.mark.requirement(21)
 def test_p7_the_session_that_changes_the_passphrase_goes_on(vault: Vault) -> None:
     with vault.services() as bundle:
         chosen = bundle.accounts.change_passphrase(vault.bob.account, vault.bob.passphrase)
@@ -440,6 +449,7 @@ def test_p7_the_session_that_changes_the_passphrase_goes_on(vault: Vault) -> Non
     assert vault.read("bob", vault.upload("bob", CANARY)) == CANARY
 
 
+@pytest.mark.requirement(31)
 def test_p7_an_upload_is_not_committed_for_an_account_disabled_meanwhile(vault: Vault) -> None:
     stopped = iter([b"first half ", b"second half"])
 
@@ -498,6 +508,7 @@ def state(vault: Vault) -> dict[str, Any]:
     return {table: attacker.rows(table) for table in tables} | {"login_session": sessions}
 
 
+@pytest.mark.requirement(52)
 def test_p8_every_change_by_cookie_needs_the_token(vault: Vault) -> None:
     document = vault.upload("alice", CANARY)
     before, browser = state(vault), vault.browser("alice")
@@ -554,6 +565,7 @@ def test_p8_a_token_of_another_browser_is_none(vault: Vault) -> None:
     assert browser.get("/account").status_code == 200
 
 
+@pytest.mark.requirement(30)
 def test_p8_a_login_makes_a_new_session_and_needs_a_token(vault: Vault) -> None:
     browser = vault.browser()
     form = {"username": "bob", "passphrase": vault.bob.passphrase}
@@ -640,6 +652,7 @@ def test_p9_the_key_of_another_vault_stops_the_start_and_marks_nothing_as_damage
     assert vault.read("alice", document) == CANARY
 
 
+@pytest.mark.requirement(24)
 def test_p9_a_new_vault_makes_a_key_that_is_private_and_never_shown(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

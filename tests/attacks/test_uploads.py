@@ -213,6 +213,7 @@ def test_x5_nonsense_in_a_header_is_refused_or_passed_over(house: Vault, header:
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", "a/../../b", "..", "C:\\x\\..\\..\\y", "a\0b", "x\r\nSet-Cookie: a=b"]
 )
+@pytest.mark.requirement(44)
 def test_x5_a_name_in_the_metadata_is_data_only(house: Vault, name: str) -> None:
     """Requirement 44."""
     tus = Tus(house)

@@ -7,6 +7,7 @@ route without a place fails a test.
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,7 +76,27 @@ class Gallery:
         self.shown = self.ids[HOSTILE_NAMES[0]]
         self.private = site.upload(self.owner, "private.txt")
         self.checked = False
+        self.stuck, self.work = self.change_that_is_stuck()
         self.codes = {name: self.invite(name) for name in ("q" * 32, "to.be.welcomed")}
+
+    def change_that_is_stuck(self) -> tuple[str, str]:
+        """Somebody whose change of keys has met a grant that does not open; also his work."""
+        name = self.site.newcomer("stuck")
+        document = self.site.upload(self.site.newcomer("donor"), "damaged.txt", share=(name,))
+        with sqlite3.connect(self.site.server.instance / "vault.sqlite3", timeout=10) as connection:
+            connection.execute(
+                "UPDATE shared_key_registry SET wrapped_dek = ? WHERE document_id = ? AND permission = 'read'",
+                (bytes(256), bytes.fromhex(document)),
+            )
+        connection.close()
+        api = self.site.api(name)
+        made = api.post(
+            "/me/keys/rotate", json={"passphrase": self.site.passphrases[name]}
+        ).raise_for_status()
+        work = str(made.json()["id"])
+        while not api.post(f"/me/work/{work}").raise_for_status().json()["failed"]:
+            pass
+        return name, work
 
     def check(self) -> None:
         """Lose the blob of a document, then run the deep check beside the server, once."""
@@ -105,6 +126,7 @@ class Gallery:
             "reader": self.reader,
             "nobody": self.empty,
             "archivist": self.archivist,
+            "stuck": self.stuck,
             "admin": "dora",
         }
         return self.site.token(names[who]) if who in names else None
@@ -300,6 +322,11 @@ def rename_refused(page: Page, gallery: Gallery) -> None:
     send(page, "Rename")
 
 
+@place("owner", "web.rekey")
+def new_keys(page: Page, gallery: Gallery) -> None:
+    page.goto(f"/documents/{gallery.shown}/rekey")
+
+
 @place("owner", "web.delete")
 def delete(page: Page, gallery: Gallery) -> None:
     page.goto(f"/documents/{gallery.shown}/delete")
@@ -308,6 +335,16 @@ def delete(page: Page, gallery: Gallery) -> None:
 @place("reader", "web.leave")
 def leave(page: Page, gallery: Gallery) -> None:
     page.goto(f"/documents/{gallery.shown}/leave")
+
+
+@place("owner", "web.timeline")
+def timeline(page: Page, gallery: Gallery) -> None:
+    page.goto(f"/documents/{gallery.shown}/timeline")
+
+
+@place("owner", "web.security_log")
+def security_log(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/log")
 
 
 @place("owner", "web.versions")
@@ -487,9 +524,141 @@ def question(page: Page, gallery: Gallery) -> None:
     dialog_is_open(page)
 
 
+# Getting back in, and leaving
+
+
+@place("guest", "web.recover")
+def recover(page: Page, gallery: Gallery) -> None:
+    page.goto("/recover#0123-45678")
+    expect(page.get_by_label("Recovery code")).to_have_value("0123-45678")
+
+
+@place("guest", "web.recover", status=400)
+def recover_refused(page: Page, gallery: Gallery) -> None:
+    page.goto("/recover")
+    page.get_by_label("User name").fill(HOSTILE_NAMES[1])
+    page.get_by_label("Recovery code").fill(HOSTILE_NAMES[0])
+    send(page, "Set a new passphrase")
+
+
+@place("owner", "web.make_recovery", status=400)
+def recovery_refused(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/recovery")
+    send(page, "Make the code")
+
+
+@place("owner", "web.make_recovery")
+def recovery_kit(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/recovery")
+    page.get_by_label("Your passphrase").fill(gallery.site.passphrases[gallery.owner])
+    send(page, "Make the code")
+    expect(page.get_by_role("img", name="The address and the code as a QR code")).to_be_visible()
+
+
+@place("owner", "web.remove_recovery", status=400)
+def recovery_not_removed(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/recovery")
+    page.get_by_label("Your passphrase").fill("not it")
+    send(page, "Remove mine")
+
+
+@place("owner", "web.exposed", status=400)
+def exposed_refused(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/exposed")
+    send(page, "Replace passphrase and keys")
+
+
+@place("owner", "web.delete_account", status=400)
+def delete_account_refused(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/delete")
+    send(page, "Delete my account")
+
+
+@place("admin", "web.delete_person")
+def delete_person(page: Page, gallery: Gallery) -> None:
+    page.goto(f"/people/{gallery.reader}/delete")
+
+
+@place("admin", "web.reset_person")
+def reset_person(page: Page, gallery: Gallery) -> None:
+    page.goto(f"/people/{gallery.owner}/reset")
+    expect(page.get_by_role("button", name="Make the link")).to_be_visible()
+
+
+@place("admin", "web.reset_person")
+def reset_begun(page: Page, gallery: Gallery) -> None:
+    page.goto(f"/people/{gallery.reader}/reset")
+    send(page, "Make the link")
+    expect(page.get_by_label("Link", exact=True)).to_be_visible()
+
+
+@place("guest", "web.reset", status=400)
+def reset_refused(page: Page, gallery: Gallery) -> None:
+    with page.expect_navigation(url="**/reset"):
+        page.goto(f"/reset#{HOSTILE_QUERY}")
+
+
+@place("guest", "web.reset")
+def reset_asks(page: Page, gallery: Gallery) -> None:
+    begun = gallery.site.api("dora").post(f"/accounts/{gallery.owner}/reset").raise_for_status()
+    page.goto("/reset")
+    page.get_by_label("Reset code").fill(begun.json()["code"])
+    send(page, "Continue")
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"New keys for {gallery.owner}")
+
+
+@place("owner", "web.account")
+def account_with_a_notice(page: Page, gallery: Gallery) -> None:
+    page.goto("/account")
+    expect(page.get_by_text("made a code to reset your keys").first).to_be_visible()
+
+
+@place("owner", "web.keys")
+def keys(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/keys")
+
+
+@place("owner", "web.rotate_keys", status=400)
+def change_of_keys_refused(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/keys")
+    page.get_by_label("Your passphrase").fill("not the passphrase")
+    send(page, "Change the keys")
+
+
+@place("stuck", "web.work")
+def work_that_is_stuck(page: Page, gallery: Gallery) -> None:
+    page.goto(f"/work/{gallery.work}")
+
+
+@place("stuck", "web.leave_behind", status=400)
+def leaving_behind_refused(page: Page, gallery: Gallery) -> None:
+    page.goto("/account/keys")
+    send(page, "Let the former keys go")
+
+
+@place("owner", "web.contacts")
+def contacts(page: Page, gallery: Gallery) -> None:
+    page.goto("/contacts")
+
+
+@place("nobody", "web.contacts")
+def no_contacts(page: Page, gallery: Gallery) -> None:
+    page.goto("/contacts")
+
+
+@place("owner", "web.confirm_contact")
+def words_of_a_contact(page: Page, gallery: Gallery) -> None:
+    page.goto(f"/contacts/{gallery.reader}/confirm")
+
+
 @place("admin", "web.people")
 def people(page: Page, gallery: Gallery) -> None:
     page.goto("/people")
+
+
+@place("admin", "web.rotation")
+def rotation(page: Page, gallery: Gallery) -> None:
+    page.goto("/rotation")
 
 
 @place("admin", "web.check")

@@ -194,6 +194,7 @@ def test_what_came_since_the_last_visit_is_new(site: Site, meet: Meet) -> None:
         expect(bob.row("fresh.txt").get_by_text("new", exact=True)).to_have_count(1 if is_new else 0)
 
 
+@pytest.mark.requirement(40)
 def test_the_page_of_a_document_says_who_may_read_it_and_whose_key_that_is(site: Site, meet: Meet) -> None:
     document = site.upload("alice", "will.pdf", b"x" * 1234, share=("bob",))
     alice, bob = meet("alice"), meet("bob")

@@ -19,7 +19,7 @@ from tests.servers.vault import VaultServer
 ANSWERS_WITHOUT_A_PAGE = {
     "web.logout", "web.end_session", "web.end_all_sessions",
     "web.withdraw", "web.disable", "web.enable", "web.promote", "web.demote",
-    "web.download", "web.download_version", "web.download_zip",
+    "web.download", "web.download_version", "web.download_zip", "web.read_notice", "web.go_on", "web.stop_rekey",
 }  # fmt: skip
 WHO = sorted({place.who for place in PLACES})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.browser.conftest import Meet
@@ -66,6 +67,7 @@ def test_somebody_becomes_an_administrator_and_an_ordinary_user_again(site: Site
     nina.expect_heading("This is not yours to do")
 
 
+@pytest.mark.requirement(39)
 def test_an_administrator_sees_no_document_of_anybody(site: Site, meet: Meet) -> None:
     document = site.upload("alice", "salaries-2031.xlsx", b"x" * 777_000, share=("bob",))
     dora = meet("dora")

@@ -178,6 +178,7 @@ def test_a_page_answers_413_to_a_form_that_is_announced_as_too_large(
     assert time.monotonic() - began < 2
 
 
+@pytest.mark.requirement(48)
 def test_nothing_of_a_running_upload_lies_in_a_temporary_file(served: tuple[VaultServer, Vault]) -> None:
     """Checklist 48, on the server itself: in the middle of a form, look at every file that its processes hold."""
     server, vault = served
@@ -215,6 +216,7 @@ def open_files(pid: int) -> list[Path]:
     return found
 
 
+@pytest.mark.requirement(53)
 def test_the_server_tells_no_version(served: tuple[VaultServer, Vault]) -> None:
     server, _ = served
     banner = httpx.get(f"{server.url}/login", trust_env=False).headers.get("Server", "")

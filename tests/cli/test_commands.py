@@ -20,7 +20,7 @@ def test_help_and_version_name_every_command(command: Command) -> None:
     help_ = command("--help")
     assert help_.code == 0
     for name in (
-        *("serve", "users", "keys", "check", "sweep"),
+        *("serve", "users", "keys", "check", "sweep", "backup", "restore", "recover"),
         *("login", "logout", "put", "get", "ls", "share", "revoke", "rm"),
     ):
         assert re.search(rf"^\s+{name}\s+\S", help_.out, re.MULTILINE), name
@@ -222,6 +222,7 @@ def test_an_edited_row_is_exit_code_2(command: Command, vault: Vault) -> None:
     assert "I2  user" in ended.out and "charlie" not in ended.out
 
 
+@pytest.mark.requirement(58)
 def test_a_cut_audit_chain_is_exit_code_2_and_stops_the_sweep(command: Command, vault: Vault) -> None:
     vault.upload("alice")
     with vault.database() as connection:

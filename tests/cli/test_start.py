@@ -16,6 +16,7 @@ from vault.errors import Misconfigured
 GOOD = "5f0c7a1e93d24b68" * 4
 
 
+@pytest.mark.requirement(24)
 def test_a_first_start_makes_a_key_and_prints_the_set_up_link(fresh: Command) -> None:
     first = fresh("serve", "--port", "8123")
     assert first.code == 0, first.err

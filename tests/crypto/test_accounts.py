@@ -217,6 +217,7 @@ def test_contacts_open_for_their_owner_and_person_only(alice: Person, bob: Perso
         seal_contact(alice.account_key, b"short", user=alice.id, other=bob.id)
 
 
+@pytest.mark.requirement(29)
 def test_p6_a_session_opens_with_its_own_secret_and_unedited_row_only(alice: Person, bob: Person) -> None:
     secret, session = new_secret(), new_id()
     bound: dict[str, Any] = {

@@ -174,6 +174,7 @@ def test_a_body_with_anything_else_is_unreadable() -> None:
         dec(SUBJECT, item(SUBJECT.name.encode()) + item(b"name") + item(b"\xff"))
 
 
+@pytest.mark.requirement(12)
 def test_purposes_are_unique_and_prefixed() -> None:
     """Checklist 6 and 12: no two uses share a label, and none is empty."""
     names = [purpose.name for purpose in PURPOSES + RESERVED]

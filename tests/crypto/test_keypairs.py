@@ -18,7 +18,10 @@ from vault.crypto.keypairs import (
     admit_keys,
     generate_keys,
     load_private,
+    sign_statement,
+    verify_statement,
 )
+from vault.crypto.randomness import new_id
 from vault.errors import Unreadable
 
 RSA_OID = bytes.fromhex("06092a864886f70d0101010500")
@@ -48,7 +51,7 @@ def _numbers(keys: PrivateKeys) -> rsa.RSAPublicNumbers:
     return keys._sign.public_key().public_numbers()
 
 
-def _odd_keys(good: PrivateKeys) -> dict[str, bytes]:
+def odd_keys(good: PrivateKeys) -> dict[str, bytes]:
     n = _numbers(good).n
     spki = PublicFormat.SubjectPublicKeyInfo
     der = good.public.sign_der
@@ -89,7 +92,7 @@ def _odd_keys(good: PrivateKeys) -> dict[str, bytes]:
 def test_k5_odd_public_keys(alice: Person) -> None:
     """Only 2048 to 4096 bits with e = 65537, in the one encoding; whichever place they stand in."""
     good = alice.keys.public
-    for name, der in _odd_keys(alice.keys).items():
+    for name, der in odd_keys(alice.keys).items():
         for pair in ((der, good.sign_der), (good.wrap_der, der)):
             with pytest.raises(Unreadable):
                 PublicKeys(*pair)
@@ -151,6 +154,7 @@ def test_k4_inconsistent_private_numbers_are_not_admitted(alice: Person) -> None
 
 
 @pytest.mark.parametrize("bits", [1024, 2047, 2049, 4104, 16_384])
+@pytest.mark.requirement(1)
 def test_k5_no_such_keys_are_made(bits: int) -> None:
     with pytest.raises(ValueError):
         generate_keys(bits)
@@ -181,6 +185,7 @@ def test_k3_a_private_key_that_does_not_fit_the_public_one(alice: Person, mallor
             load_private(wrap, sign, mine.public)
 
 
+@pytest.mark.requirement(1)
 def test_larger_keys_work() -> None:
     keys = generate_keys(3072)
     assert keys.unwrap(b"label", keys.public.wrap(b"label", bytes(32))) == bytes(32)
@@ -231,3 +236,28 @@ def test_wrap_and_sign_keys_do_not_serve_each_other(alice: Person) -> None:
 
 def test_nothing_of_a_private_key_is_shown(alice: Person) -> None:
     assert len(repr(alice.keys)) < 40
+
+
+@pytest.mark.parametrize("changed", ["user", "old_key_version", "new_key_version", "new_fingerprint"])
+def test_k2_a_statement_is_bound_to_user_versions_and_fingerprints(
+    alice: Person, bob: Person, changed: str
+) -> None:
+    bound = {
+        "user": alice.id,
+        "old_key_version": 3,
+        "new_key_version": 4,
+        "new_fingerprint": bob.keys.public.fingerprint,
+    }
+    statement = sign_statement(alice.keys, **bound)  # type: ignore[arg-type]
+    verify_statement(alice.keys.public, statement, **bound)  # type: ignore[arg-type]
+    other = {"user": new_id(), "old_key_version": 2, "new_key_version": 5, "new_fingerprint": bytes(32)}
+    for public, terms in (
+        (alice.keys.public, bound | {changed: other[changed]}),
+        (bob.keys.public, bound),
+    ):
+        with pytest.raises(Unreadable):
+            verify_statement(public, statement, **terms)  # type: ignore[arg-type]
+
+
+def test_a_pair_tells_its_size(alice: Person) -> None:
+    assert alice.keys.public.bits == 2048

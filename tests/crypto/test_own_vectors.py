@@ -26,7 +26,7 @@ from vault.crypto.audit import decode_touched, encode_touched, entry_hash
 from vault.crypto.derivation import derive
 from vault.crypto.encoding import dec, enc
 from vault.crypto.grants import unwrap_dek, verify_grant
-from vault.crypto.keypairs import PublicKeys, admit_keys
+from vault.crypto.keypairs import PublicKeys, admit_keys, verify_statement
 from vault.crypto.manifests import (
     IndexEntry,
     Manifest,
@@ -43,6 +43,7 @@ from vault.crypto.manifests import (
 from vault.crypto.masterkey import MasterKeys, parse_master_key
 from vault.crypto.parts import HEADER, PartReader, blob_name, blob_size, open_part
 from vault.crypto.passphrase import KdfParameters, derive_kek, normalise
+from vault.crypto.recovery import read_recovery_code, recovery_kek
 from vault.crypto.resumable import (
     LONGEST_UPLOAD_TOKEN,
     issue_upload_token,
@@ -157,6 +158,20 @@ def test_seals(own_vectors: Vectors) -> None:
         kind=case["kind"], parameters=_parameters(case),
     )  # fmt: skip
     assert account_key == raw(case["opened"])
+    case = cases["account key by recovery code"]
+    owner = {"user": raw(case["user"]), "method": raw(case["method"])}
+    secret = read_recovery_code(case["code"])
+    assert secret == raw(case["number"])
+    assert recovery_kek(secret, **owner) == raw(case["kek"])
+    assert account_key == open_account_key(
+        master,
+        master.key_id,
+        raw(case["kek"]),
+        raw(case["sealed"]),
+        kind=case["kind"],
+        parameters=None,
+        **owner,
+    )
     wrap, sign = cases["private wrap key"], cases["private sign key"]
     keys = by_name(own_vectors("signatures"))["fingerprint of alice"]
     opened = open_private_keys(
@@ -262,6 +277,11 @@ def test_signatures(own_vectors: Vectors) -> None:
             owner_key_version=case["owner_key_version"], origin=raw(case["origin"]),
             sealed_manifest=raw(case["sealed_manifest"]), parts_digest=raw(case["parts_digest"]),
         )  # fmt: skip
+    case = cases["statement of the pair that follows"]
+    verify_statement(
+        people["alice"], raw(case["statement"]), user=raw(case["user"]), old_key_version=case["old_key_version"],
+        new_key_version=case["new_key_version"], new_fingerprint=raw(case["new_fingerprint"]),
+    )  # fmt: skip
 
 
 def test_rows(own_vectors: Vectors) -> None:
@@ -315,7 +335,10 @@ def test_tokens(own_vectors: Vectors) -> None:
             raw(case["secret"]),
         )
         assert claims.upload_keys == (raw(case["upload_today"]), raw(case["upload_yesterday"]))
-        assert read_token(master, issue_token(master, **claims._asdict()), now) == claims
+        assert claims.key_id == master.key_id
+        said = claims._asdict()
+        said.pop("key_id")
+        assert read_token(master, issue_token(master, **said), now) == claims
 
 
 def test_uploads(own_vectors: Vectors) -> None:
@@ -335,7 +358,8 @@ def test_uploads(own_vectors: Vectors) -> None:
         ticket = read_upload_token(master, case["token"])
         said = {name: case[name] for name in ("length", "is_partial", "is_final")}
         said["expires_at"] = sure(case["expires_at"])
-        assert ticket._asdict() == owned | said | {"sealed_key": ticket.sealed_key}
+        from_it = {"sealed_key": ticket.sealed_key, "key_id": master.key_id}
+        assert ticket._asdict() == owned | said | from_it
         assert open_segment_key(keys, ticket) == raw(case["segment_key"])
         assert len(case["token"]) == 310 <= LONGEST_UPLOAD_TOKEN
         again = read_upload_token(

@@ -78,6 +78,7 @@ def both_refuse(
 
 
 @pytest.mark.parametrize("length", SIZES)
+@pytest.mark.requirement(13)
 def test_round_trip_and_size(length: int) -> None:
     """Checklist 13: our reader and the library's stream agree, and the size is the formula's."""
     blob = sealed_blob(length)
@@ -88,6 +89,7 @@ def test_round_trip_and_size(length: int) -> None:
 
 
 @pytest.mark.parametrize("length", EDGES)
+@pytest.mark.requirement(13)
 def test_round_trip_at_the_edge_of_a_part(length: int) -> None:
     content = random_bytes(length)
     blob = seal_part(KEY, content, segment=SEGMENT, offset=0)
@@ -132,6 +134,7 @@ def test_a_sealed_blob_cannot_be_written_to() -> None:
     assert seal_part(KEY, b"x", segment=SEGMENT, offset=0).readonly
 
 
+@pytest.mark.requirement(8)
 def test_a_part_that_is_tried_again_is_a_new_message() -> None:
     """C6: two sealings of one part share no salt, so no (key, nonce)."""
     with recording() as recorder:
@@ -313,6 +316,7 @@ def test_c2_chunks_of_two_messages_under_one_key_do_not_mix() -> None:
         both_refuse(redigested(one[:cut] + other[cut:-TRAILER]), _LENGTH)
 
 
+@pytest.mark.requirement(12)
 def test_c2_blobs_swapped_between_segments_documents_and_offsets() -> None:
     """A blob opens in its own place only: another segment, another key, another offset, another suffix are refused."""
     blob = sealed_blob(100)

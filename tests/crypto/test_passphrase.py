@@ -62,6 +62,7 @@ OUT_OF_BOUNDS: list[tuple[Any, Any, Any, Any]] = [
 
 
 @pytest.mark.parametrize("parameters", OUT_OF_BOUNDS)
+@pytest.mark.requirement(4)
 def test_p1_parameters_outside_floor_and_ceiling_are_refused_at_once(parameters: tuple[Any, ...]) -> None:
     def refuse() -> None:
         with pytest.raises(Unreadable):
@@ -70,6 +71,7 @@ def test_p1_parameters_outside_floor_and_ceiling_are_refused_at_once(parameters:
     assert seconds(refuse) < 0.05
 
 
+@pytest.mark.requirement(3)
 def test_p1_the_bounds_are_those_of_the_design() -> None:
     """Checklist 3: at least RFC 9106's second option."""
     assert KDF_FLOOR == KDF_DEFAULT == (64 * 1024, 3, 4)
@@ -78,6 +80,7 @@ def test_p1_the_bounds_are_those_of_the_design() -> None:
         KdfParameters(*parameters, SALT).check()
 
 
+@pytest.mark.requirement(3)
 def test_fresh_parameters_are_current_and_have_a_salt_of_their_own() -> None:
     fresh = [KdfParameters.fresh() for _ in range(1000)]
     assert len({parameters.salt for parameters in fresh}) == 1000
@@ -86,6 +89,7 @@ def test_fresh_parameters_are_current_and_have_a_salt_of_their_own() -> None:
     fresh[0].check()
 
 
+@pytest.mark.requirement(3)
 def test_the_kek_is_argon2id_of_the_reference_implementation() -> None:
     expected = hash_secret_raw(
         b"passphrase", SALT, time_cost=3, memory_cost=65_536, parallelism=4, hash_len=32, type=Type.ID
@@ -149,6 +153,7 @@ def test_p4_lone_surrogates_are_refused(text: str) -> None:
         normalise(text)
 
 
+@pytest.mark.requirement(19)
 def test_p4_nothing_is_trimmed() -> None:
     assert len({normalise(text) for text in ("word", " word", "word ", "word\n", "Word", "word\u00a0")}) == 6
     with pytest.raises(BadPassphrase):

@@ -9,6 +9,7 @@ from vault.crypto import randomness
 from vault.crypto.randomness import new_id, new_secret, random_below, random_bytes
 
 
+@pytest.mark.requirement(7)
 def test_c7_the_source_is_the_operating_system() -> None:
     assert randomness._source is os.urandom
 

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vault.crypto.encoding import enc, items, microseconds
-from vault.crypto.purposes import ROW
+from vault.crypto.masterkey import MasterKeys
+from vault.crypto.purposes import MASTER_ROWS, ROW
 from vault.crypto.randomness import new_secret
-from vault.crypto.rows import TAGS, RowSealer, Value, row_seal
+from vault.crypto.rows import TAGS, RowSealer, Value, check_row, decode_row, encode_row, row_seal
+from vault.errors import KeyUnavailable, Unreadable
 
 KEY = new_secret()
 NOW = datetime(2026, 11, 22, 1, 2, 3, 456_789, tzinfo=UTC)
@@ -141,3 +143,57 @@ def test_a_sealer_serves_several_master_keys() -> None:
     assert not sealer.matches(KEY, seals[1], b"id", 1, [5])
     assert not sealer.matches(KEY, seals[0], b"id", 1, [6])
     assert not sealer.matches(KEY, b"", b"id", 1, [5])
+
+
+# Lines of backups
+
+
+@given(_COLUMNS)
+def test_a_row_comes_back_from_its_line_with_every_type(columns: list[tuple[str, Any]]) -> None:
+    names, values = [name for name, _ in columns], [value for _, value in columns]
+    line = encode_row(names, values)
+    assert line.isascii() and line.endswith(b"\n") and line.count(b"\n") == 1
+    found = decode_row(line)
+    assert list(found) == names
+    assert [(type(value), value) for value in found.values()] == [(type(value), value) for value in values]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"", b"\n", b"[]", b"1", b'{"a":1}', b'{"a":[]}', b'{"a":["i"]}', b'{"a":["i",1,1]}', b"{"),
+        *(b'{"a":["i","1"]}', b'{"a":["i",true]}', b'{"a":["i",1.5]}', b'{"a":["b",1]}', b'{"a":["n",0]}'),
+        *(b'{"a":["s",1]}', b'{"a":["y","0"]}', b'{"a":["y",0]}', b'{"a":["x",1]}', b'{"a":[[],1]}'),
+        *(b'{"a":["t","x"]}', b'{"a":["t",99999999999999999999]}', b'{"a":["t",true]}', b"\xff", b"[" * 9999),
+    ],
+)
+def test_a_line_that_is_none_is_unreadable(line: bytes) -> None:
+    with pytest.raises(Unreadable):
+        decode_row(line)
+
+
+def test_a_row_of_a_backup_is_checked_against_its_seal() -> None:
+    master, names = MasterKeys(KEY), ["at", "name"]
+    sealer = RowSealer("user", 1, names)
+    row: dict[str, Any] = {
+        "id": b"i" * 16,
+        "row_version": 3,
+        "at": NOW,
+        "name": "alice",
+        "seal_key_id": master.key_id,
+    }
+    key = master.derive(MASTER_ROWS)
+    row["seal"] = sealer.seal(key, row["id"], row["row_version"], [row[name] for name in names])
+    check_row(master, sealer, row)
+    for changed in (
+        {"name": "alise"}, {"at": 1}, {"row_version": 4}, {"row_version": "3"}, {"row_version": None},
+        {"id": b"j" * 16}, {"id": 5}, {"seal": b""}, {"seal": None}, {"name": 1.5}, {"row_version": -1},
+    ):  # fmt: skip
+        with pytest.raises(Unreadable):
+            check_row(master, sealer, row | changed)  # type: ignore[operator]
+    with pytest.raises(Unreadable):
+        check_row(master, sealer, {name: value for name, value in row.items() if name != "name"})
+    with pytest.raises(Unreadable):
+        check_row(master, RowSealer("user", 1, ["at"]), row)
+    with pytest.raises(KeyUnavailable):
+        check_row(master, sealer, row | {"seal_key_id": b"k" * 8})

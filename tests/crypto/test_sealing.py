@@ -71,6 +71,7 @@ def test_a_key_of_another_size_is_refused(size: int) -> None:
         seal(bytes(size), b"secret", CONTEXT)
 
 
+@pytest.mark.requirement(15)
 def test_nothing_tells_which_check_failed() -> None:
     """Checklist 15: one error, one text; the reason is an attribute for the audit log."""
     key = new_secret()
@@ -97,6 +98,7 @@ def test_c6_sealing_twice_draws_another_salt() -> None:
     assert not recorder.repeated
 
 
+@pytest.mark.requirement(9)
 def test_c6_the_recorder_sees_a_repeated_pair() -> None:
     with recording() as recorder:
         from vault.crypto import sealing

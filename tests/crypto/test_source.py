@@ -50,7 +50,7 @@ def test_the_room_has_its_modules() -> None:
     assert {path.stem for path in MODULES} == {
         "__init__", "accounts", "audit", "derivation", "encoding", "grants", "keypairs", "manifests", "masterkey",
         "parts",
-        "passphrase", "purposes", "randomness", "resumable", "rows", "sealing", "tokens",
+        "passphrase", "purposes", "randomness", "recovery", "rekey", "resumable", "rows", "sealing", "tokens",
     }  # fmt: skip
 
 
@@ -68,6 +68,7 @@ def test_checklist_2_pkcs1v15_and_other_old_things_appear_nowhere() -> None:
         assert not set(_names(tree)) & BANNED_NAMES, name
 
 
+@pytest.mark.requirement(7)
 def test_c7_only_randomness_draws() -> None:
     for name, tree in _trees():
         if name != "randomness.py":

@@ -82,6 +82,7 @@ def test_nothing_of_a_token_is_shown() -> None:
 @pytest.mark.parametrize(
     "alg", ["none", "None", "NONE", "nOnE", "", "HS384", "HS512", "RS256", "ES256", "PS256", "EdDSA", "hs256"]
 )
+@pytest.mark.requirement(25)
 def test_p6_every_other_algorithm(alg: str) -> None:
     header = {**HEADER, "alg": alg}
     refused(_signed(header, CLAIMS, SIGNING))
@@ -92,12 +93,14 @@ def test_p6_every_other_algorithm(alg: str) -> None:
     refused(message)
 
 
+@pytest.mark.requirement(25)
 def test_p6_real_hs512_and_none_of_the_library() -> None:
     extra = {"typ": HEADER["typ"], "kid": HEADER["kid"]}
     refused(jwt.encode(CLAIMS, SIGNING * 2, algorithm="HS512", headers=extra))
     refused(jwt.encode(CLAIMS, "", algorithm="none", headers=extra))
 
 
+@pytest.mark.requirement(25)
 def test_p6_rsa_confusion(alice: Person) -> None:
     """RS256 with a key of ours, and HS256 with a public key as the secret."""
     extra = {"typ": HEADER["typ"], "kid": HEADER["kid"]}
@@ -131,12 +134,14 @@ def test_p6_no_kid() -> None:
     {"cty": "JWT"},
     {"x": 1},
 ])  # fmt: skip
+@pytest.mark.requirement(25)
 def test_p6_any_other_header(extra: dict[str, Any]) -> None:
     refused(_signed({**HEADER, **extra}, CLAIMS, SIGNING))
     refused(_signed({**HEADER, **extra}, CLAIMS, b"\0"))
 
 
 @pytest.mark.parametrize("typ", ["JWT", "at+jwt", "", None, "docvault-session", "DOCVAULT-SESSION+JWT", 1])
+@pytest.mark.requirement(26)
 def test_p6_a_foreign_typ(typ: Any) -> None:
     refused(_signed({**HEADER, "typ": typ}, CLAIMS, SIGNING))
 
@@ -151,15 +156,18 @@ def test_p6_a_foreign_typ(typ: Any) -> None:
     {"upl": [None, None]}, {"exp": "never"}, {"exp": None}, {"exp": 1e300}, {"exp": -1}, {"exp": True}, {"iat": "now"},
     {"iat": 0.5}, {"iat": 2**63}, {"nbf": 0}, {"admin": True}, {"jti": "x"},
 ])  # fmt: skip
+@pytest.mark.requirement(26)
 def test_p6_any_other_claim(changed: dict[str, Any]) -> None:
     refused(_signed(HEADER, {**CLAIMS, **changed}, SIGNING))
 
 
 @pytest.mark.parametrize("name", sorted(CLAIMS))
+@pytest.mark.requirement(26)
 def test_p6_a_missing_claim(name: str) -> None:
     refused(_signed(HEADER, {key: value for key, value in CLAIMS.items() if key != name}, SIGNING))
 
 
+@pytest.mark.requirement(26)
 def test_p6_expiry_and_not_before() -> None:
     """Half a minute of skew between servers is allowed, and no more."""
     token = _issue()

@@ -141,6 +141,7 @@ def open_uploads(busy: Served, expired: bool) -> int:
 # F27
 
 
+@pytest.mark.requirement(5)
 def test_f27_a_hundred_logins_at_once_are_bounded_in_time_and_memory(busy: Served) -> None:
     """Argon2id takes 64 MiB: one at a time in a process; whoever would wait too long is told when to come again."""
     right = {name: busy.vault.members[name].passphrase for name in ("alice", "bob", "charlie", "dora")}

@@ -51,6 +51,7 @@ def test_f11_a_long_reader_keeps_nobody_from_writing(vault: Vault) -> None:
 # A pool without a connection left
 
 
+@pytest.mark.requirement(54)
 def test_f11_a_pool_without_a_connection_left_is_503_in_time(any_vault: Vault) -> None:
     vault = any_vault
     document = vault.upload("alice", b"content").hex()
@@ -154,6 +155,7 @@ def test_f11_a_slow_database_is_slow_and_nothing_worse(relayed: tuple[Vault, Rel
     assert time.monotonic() - began > 0.8
 
 
+@pytest.mark.requirement(54)
 def test_f11_a_database_machine_that_is_dead_is_given_up(relayed: tuple[Vault, Relay]) -> None:
     """Nobody answers, not even its kernel: only these options of the connection end the wait."""
     vault, _ = relayed

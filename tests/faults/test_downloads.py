@@ -112,6 +112,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
+@pytest.mark.requirement(38)
 def test_f20_no_further_part_is_sent_to_who_may_not_read_it_any_more(parted: Vault, end: str) -> None:
     """Checklist 38: a revocation ends a running download within one part; so does a deletion (F20)."""
     act, why = ENDS[end]

@@ -91,6 +91,7 @@ def whole(doomed: Served) -> bool:
     ],
     ids=lambda given: named(given) if isinstance(given, Order) else given.__name__,
 )
+@pytest.mark.requirement(60)
 def test_f2_an_upload_that_is_killed_is_a_whole_document_or_none(
     doomed: Served, order: Order, send: Callable[[Served, str], httpx.Response]
 ) -> None:

@@ -207,6 +207,7 @@ def test_f7_a_fault_that_passes_is_not_seen(far: Far, fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 40, 1000, 30_000])
+@pytest.mark.requirement(54)
 def test_f8_a_store_that_hangs_is_given_up_and_others_go_on(far: Far, after: int) -> None:
     far.relay.fault = only(hanging(after), "GET")
     with ThreadPoolExecutor(4) as threads:

@@ -438,6 +438,7 @@ def send_rest(doomed: Served, remote: Remote) -> int:
 
 @pytest.mark.long
 @pytest.mark.parametrize("mebibytes", [1024, 10240])
+@pytest.mark.requirement(48)
 def test_f23_a_large_file_takes_no_memory_and_no_temporary_file_and_survives_three_kills(
     cast_folder: tuple[Path, Vault], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mebibytes: int
 ) -> None:

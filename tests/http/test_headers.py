@@ -64,6 +64,7 @@ def hold(answer: Any, *, private: bool = True) -> None:
 
 
 @pytest.mark.parametrize("key", TABLE)
+@pytest.mark.requirement(51)
 def test_every_route_bears_them_for_everybody(shared: tuple[Vault, str], key: str) -> None:
     vault, document = shared
     method, rule = key.split(" ")
@@ -100,6 +101,7 @@ STATUSES: dict[int, Callable[[Vault, str], Any]] = {
 
 
 @pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.requirement(51)
 def test_every_status_bears_them(shared: tuple[Vault, str], status: int) -> None:
     answer = STATUSES[status](*shared)
     assert answer.status_code == status, answer.text
@@ -146,6 +148,7 @@ def test_the_policy_of_pages_lets_our_own_files_in_and_nothing_else(shared: tupl
                 assert source != "*"
 
 
+@pytest.mark.requirement(51)
 def test_no_page_has_an_inline_script_or_style(shared: tuple[Vault, str]) -> None:
     """What the policy would block must not be there either: a page that needs it is a broken page."""
     import re
@@ -168,6 +171,7 @@ def test_no_page_has_an_inline_script_or_style(shared: tuple[Vault, str]) -> Non
         assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:", html), path
 
 
+@pytest.mark.requirement(45)
 def test_a_download_is_an_attachment_that_no_browser_runs(shared: tuple[Vault, str]) -> None:
     """Checklist 45, on the whole, a part, nothing new, and a head."""
     vault, document = shared
@@ -184,6 +188,7 @@ def test_a_download_is_an_attachment_that_no_browser_runs(shared: tuple[Vault, s
                 hold(answer)
 
 
+@pytest.mark.requirement(51)
 def test_hsts_is_sent_exactly_where_browsers_come_by_https(vault: Vault) -> None:
     assert "Strict-Transport-Security" not in vault.browser().get("/login").headers
     behind = vault.reopened(public_url="https://vault.example.org", proxies=1)

@@ -41,6 +41,7 @@ def uploaded(
 
 
 @pytest.mark.parametrize("name", FILES)
+@pytest.mark.requirement(49)
 def test_a_hostile_file_is_never_more_than_bytes(uploaded: tuple[Vault, dict[str, str]], name: str) -> None:
     vault, ids = uploaded
     for path in (f"/documents/{ids[name]}/content", f"/api/v1/documents/{ids[name]}/content"):
@@ -69,6 +70,7 @@ def test_a_list_with_hostile_names_and_types_has_none_of_them_as_markup(
         assert "X-Injected" not in html
 
 
+@pytest.mark.requirement(50)
 def test_there_is_no_preview_and_no_other_way_to_the_bytes(uploaded: tuple[Vault, dict[str, str]]) -> None:
     """Attack A3, checklist 49 and 50: the route table knows two addresses of content, two for versions, two of zips."""
     vault, _ = uploaded

@@ -153,6 +153,7 @@ def test_a_name_can_be_searched_for_whatever_it_holds(shared: tuple[Vault, str])
             assert all(wildcard in item["name"] for item in found)
 
 
+@pytest.mark.requirement(44)
 def test_no_name_reaches_a_path_of_the_store(shared: tuple[Vault, str]) -> None:
     vault, _ = shared
     for path in vault.blobs.rglob("*"):

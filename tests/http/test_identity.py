@@ -43,6 +43,7 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> Any:
 # Cookies (checklist 28)
 
 
+@pytest.mark.requirement(28)
 def test_the_cookies_of_a_login_are_for_the_server_alone(vault: Vault) -> None:
     set_by_login = cookies(log_in(vault, vault.browser()))
     assert set(set_by_login) >= {"docvault", "docvault_device"}
@@ -55,6 +56,7 @@ def test_the_cookies_of_a_login_are_for_the_server_alone(vault: Vault) -> None:
     assert int(set_by_login["docvault_device"]["max-age"]) > 0
 
 
+@pytest.mark.requirement(28)
 def test_behind_https_the_cookies_are_bound_to_the_host(vault: Vault) -> None:
     behind = vault.reopened(public_url="https://vault.example.org", proxies=1)
     address = "https://vault.example.org"
@@ -76,6 +78,7 @@ def test_behind_https_the_cookies_are_bound_to_the_host(vault: Vault) -> None:
     behind.close()
 
 
+@pytest.mark.requirement(27)
 def test_the_form_cookie_holds_no_secret_of_the_account(vault: Vault) -> None:
     """The session cookie of forms is signed, not sealed: whoever reads it learns a CSRF token and nothing else."""
     import base64
@@ -227,6 +230,7 @@ def test_who_is_not_logged_in_comes_back_to_the_page_he_wanted(vault: Vault) -> 
 # Locking
 
 
+@pytest.mark.requirement(32)
 def test_locking_ends_the_session_and_clears_what_the_browser_kept(vault: Vault) -> None:
     browser = vault.browser("alice")
     answer = browser.post("/logout", {}, form_on="/account")

@@ -113,6 +113,7 @@ def test_401_names_the_way_to_log_in(house: Vault) -> None:
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
+@pytest.mark.requirement(59)
 def test_an_unknown_error_tells_nothing_but_its_number(
     failing: Failing, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -136,6 +137,7 @@ def test_addresses_that_do_not_exist_answer_in_the_form_of_their_asker(house: Va
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS", "POST"}
 
 
+@pytest.mark.requirement(53)
 def test_debug_is_off(house: Vault) -> None:
     assert house.app.debug is False
     assert house.app.testing is False

@@ -417,6 +417,7 @@ def test_the_request_class_refuses_a_file_stream(house: Vault) -> None:
         _ = context.request.files
 
 
+@pytest.mark.requirement(48)
 def test_an_upload_and_a_download_write_no_temporary_file(vault: Vault, no_temporary_file: Path) -> None:
     alice, content = vault.browser("alice"), b"plaintext that must not lie about" * 400_000
     assert send(alice, form(token(alice), file(content))).status_code == 303

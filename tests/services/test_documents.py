@@ -78,6 +78,7 @@ def test_versions_are_kept_for_the_owner_alone(any_vault: Vault) -> None:
 PARTS = bytes(range(256)) * 2**15 * 2 + b"the third part"  # 8 MiB each
 
 
+@pytest.mark.requirement(38)
 def test_a_download_ends_within_one_part_of_the_revocation(any_vault: Vault) -> None:
     """Checklist 38, on each database; all cases stand in ``tests/faults/test_downloads.py``."""
     vault, part = any_vault, any_vault.settings.part_size

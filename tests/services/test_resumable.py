@@ -394,6 +394,7 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.requirement(60)
 def test_f16_many_who_complete_at_once_make_one_document(anywhere: Sender) -> None:
     for _ in range(3):
         content = os.urandom(PART + 9)
@@ -749,7 +750,7 @@ def test_a_reader_who_was_disabled_meanwhile_is_left_out(alice: Sender) -> None:
     assert document and alice.vault.read("charlie", document) == b"hello"
     with alice.vault.services() as bundle:
         shares = bundle.documents.readers(alice.account, document)
-    assert {share.username for share in shares} == {"alice", "charlie"}
+    assert {share.username for share in shares.items} == {"alice", "charlie"}
 
 
 @pytest.mark.parametrize(

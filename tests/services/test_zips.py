@@ -299,6 +299,7 @@ def begin(
 
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("end", ["revoke", "delete"])
+@pytest.mark.requirement(38)
 def test_a_right_that_ends_cuts_the_zip_within_one_part(parted: Vault, which: int, end: str) -> None:
     ids = [stored(parted, f"{number}.bin", LONG) for number in range(2)]
 

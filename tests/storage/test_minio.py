@@ -107,6 +107,7 @@ def test_a_server_that_is_down_is_given_up_fast() -> None:
 
 
 @pytest.mark.s3
+@pytest.mark.requirement(54)
 def test_a_server_that_hangs_or_dies_is_given_up_and_comes_back(tmp_path: Path) -> None:
     server = start_minio(need("minio"), tmp_path)
     try:

@@ -291,14 +291,32 @@ class Client:
         self.ask("DELETE", f"/documents/{checked_id(document)}")
 
     def readers(self, document: str) -> list[dict[str, Any]]:
-        return items_of(json_of(self.ask("GET", f"/documents/{checked_id(document)}/shares")))
+        """Return everybody who may read, page after page."""
+        found: list[dict[str, Any]] = []
+        asked = {"limit": str(LARGEST_PAGE)}
+        while True:
+            page = json_of(self.ask("GET", f"/documents/{checked_id(document)}/shares", params=asked))
+            found += items_of(page)
+            if not page.get("next"):
+                return found
+            asked["after"] = page["next"]
 
     def share(self, document: str, usernames: list[str], until: str | None = None) -> None:
         body: dict[str, Any] = {"usernames": usernames} | ({"expires_at": until} if until else {})
         self.ask("POST", f"/documents/{checked_id(document)}/shares", json=body)
 
-    def revoke(self, document: str, username: str) -> None:
-        self.ask("DELETE", f"/documents/{checked_id(document)}/shares/{in_path(username)}")
+    def revoke(
+        self, document: str, username: str, *, rekey: bool = False, at_once: bool = False
+    ) -> dict[str, Any] | None:
+        """End a share, with ``rekey`` under new keys; return the work that makes them where ``go_on`` must."""
+        asked = {"rekey": "true", "at_once": str(at_once).lower()} if rekey else {}
+        path = f"/documents/{checked_id(document)}/shares/{in_path(username)}"
+        answer = self.ask("DELETE", path, params=asked)
+        return json_of(answer) if answer.status_code == HTTPStatus.ACCEPTED else None
+
+    def go_on(self, work: object) -> dict[str, Any]:
+        """Let work that takes long go on for two seconds; return where it stands then."""
+        return json_of(self.ask("POST", f"/me/work/{checked_id(work)}"))
 
 
 def log_in(configuration: Configuration, server: str, username: str, passphrase: str) -> Login:

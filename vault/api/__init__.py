@@ -13,6 +13,35 @@ from vault.extensions import csrf
 api = Blueprint("api", __name__, url_prefix="/api/v1")
 csrf.exempt(api)
 
-from vault.api import accounts, check, documents, people, sessions, sharing  # noqa: E402
+from vault.api import (  # noqa: E402
+    accounts,
+    check,
+    contacts,
+    documents,
+    history,
+    keypairs,
+    people,
+    recovery,
+    rekey,
+    resets,
+    sessions,
+    sharing,
+    work,
+)
 
-__all__ = ["accounts", "api", "check", "documents", "people", "sessions", "sharing"]
+__all__ = [
+    "accounts",
+    "api",
+    "check",
+    "contacts",
+    "documents",
+    "history",
+    "keypairs",
+    "people",
+    "recovery",
+    "rekey",
+    "resets",
+    "sessions",
+    "sharing",
+    "work",
+]

@@ -1,4 +1,4 @@
-"""One's own account: ``POST users``, ``GET me``, ``PUT me/passphrase``, ``GET users?q=``."""
+"""One's own account: ``POST users``, ``GET|DELETE me``, ``PUT me/passphrase``, ``me/notices``, ``GET users?q=``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from flask_login import current_user
 
 from vault.api import api
 from vault.api.bodies import read_json, required, shown
-from vault.http.identity import current_account
+from vault.http.identity import check_csrf, current_account
+from vault.services.notices import NoticeView
 from vault.wiring import services
 
 
@@ -34,7 +35,7 @@ def suggest() -> ResponseReturnValue:
 
 @api.get("/me")
 def me() -> ResponseReturnValue:
-    account = current_account()
+    account, vault = current_account(), services()
     return {
         "id": account.user_id.hex(),
         "username": account.username,
@@ -43,8 +44,36 @@ def me() -> ResponseReturnValue:
         "session_expires_at": shown(account.expires_at),
         "seconds_left": current_user.seconds_left,
         "stored_bytes": account.stored_bytes,
-        "quota_bytes": services().settings.quota_bytes or None,
+        "quota_bytes": vault.settings.quota_bytes or None,
+        "recovery_made_at": shown(vault.recovery.made_at(account)),
+        "notices": [_notice(view) for view in vault.notices.unread(account)],
     }
+
+
+def _notice(view: NoticeView) -> dict[str, object]:
+    return {
+        "id": view.id.hex(),
+        "kind": view.kind,
+        "created_at": shown(view.created_at),
+        "by": view.by,
+    }
+
+
+@api.delete("/me/notices/<id:notice_id>")
+def read_notice(notice_id: bytes) -> ResponseReturnValue:
+    account = current_account()
+    check_csrf()
+    services().notices.read(account, notice_id)
+    return "", 204
+
+
+@api.delete("/me")
+def delete_me() -> ResponseReturnValue:
+    """Delete one's own account with all documents; nobody can undo it."""
+    account = current_account()
+    body = required(read_json(current=str), "current")
+    services().deletion.delete_own(account, body["current"])
+    return "", 204
 
 
 @api.put("/me/passphrase")

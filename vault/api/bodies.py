@@ -35,6 +35,14 @@ def read_json(by_cookie: bool = True, /, **fields: type) -> dict[str, Any]:
     return {name: body.get(name) for name in fields}
 
 
+def flag(name: str) -> bool:
+    """Read ``?name=true`` from the address; absent is false, another word is 400."""
+    word = request.args.get(name, "false")
+    if word not in {"true", "false"}:
+        raise BadInput(name, "This is true or false.")
+    return word == "true"
+
+
 def required(body: dict[str, Any], *names: str) -> dict[str, Any]:
     """Return ``body`` when each of ``names`` is there; raises ``BadInput`` naming the first that is not."""
     for name in names:
@@ -66,3 +74,11 @@ def moment(text: str | None, field: str) -> datetime | None:
 def shown(time: datetime | None) -> str | None:
     """Write a time in ISO 8601, UTC."""
     return None if time is None else time.isoformat().replace("+00:00", "Z")
+
+
+def limit_asked() -> int:
+    """Return how many items of a list are asked for: 50, or ``?limit=`` up to 1,000."""
+    text = request.args.get("limit", "50")
+    if not text.isdecimal() or not 1 <= int(text[:6]) <= 1000:
+        raise BadInput("limit", "The limit is a number from 1 to 1000.")
+    return int(text)

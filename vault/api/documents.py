@@ -6,7 +6,7 @@ from flask import request, url_for
 from flask.typing import ResponseReturnValue
 
 from vault.api import api
-from vault.api.bodies import names_in, read_json, required, shown
+from vault.api.bodies import limit_asked, names_in, read_json, required, shown
 from vault.errors import BadInput, PreconditionFailed
 from vault.http.identity import check_csrf, current_account
 from vault.http.receiving import receive_form, receive_raw
@@ -44,6 +44,9 @@ def _view(view: DocumentView) -> dict[str, object]:
         "sha256": view.sha256,
         "created_at": shown(view.created_at),
         "owner_fingerprint": view.owner_fingerprint_words,
+        "generation": view.generation,
+        "rekeyed_at": shown(view.rekeyed_at),
+        "rekey": view.rekey.hex() if view.rekey else None,
     }
 
 
@@ -59,20 +62,13 @@ def _version(view: VersionView) -> dict[str, object]:
     }
 
 
-def _limit() -> int:
-    text = request.args.get("limit", "50")
-    if not text.isdecimal() or not 1 <= int(text[:6]) <= 1000:
-        raise BadInput("limit", "The limit is a number from 1 to 1000.")
-    return int(text)
-
-
 @api.get("/documents")
 def list_documents() -> ResponseReturnValue:
     asked = request.args
     page = services().lists.page(
         current_account(),
         scope=asked.get("scope", "all"),
-        limit=_limit(),
+        limit=limit_asked(),
         after=asked.get("after"),
         query=asked.get("q"),
         sort=asked.get("sort", "-date"),

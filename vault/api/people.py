@@ -1,4 +1,4 @@
-"""For administrators: ``GET accounts``, ``PATCH accounts/<username>``, ``GET|POST|DELETE invitations``."""
+"""For administrators: ``GET accounts``, ``PATCH|DELETE accounts/<username>``, ``GET|POST|DELETE invitations``."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def _invitation(view: InvitationView) -> dict[str, object]:
         "created_at": shown(view.created_at),
         "expires_at": shown(view.expires_at),
         "created_by": view.created_by,
+        "kind": view.kind,
     }
 
 
@@ -46,6 +47,15 @@ def change_account(username: str) -> ResponseReturnValue:
     account = current_account()
     body = read_json(state=str, role=str)
     services().accounts.change(account, username, state=body["state"], role=body["role"])
+    return "", 204
+
+
+@api.delete("/accounts/<username>")
+def delete_account(username: str) -> ResponseReturnValue:
+    """Delete somebody's account with all documents; ``confirm`` is the user name once more."""
+    account = current_account()
+    body = required(read_json(confirm=str), "confirm")
+    services().deletion.delete(account, username, body["confirm"])
     return "", 204
 
 

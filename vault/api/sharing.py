@@ -1,11 +1,16 @@
-"""Who may read: ``GET|POST documents/<id>/shares``, ``DELETE documents/<id>/shares/<username>`` (``me`` leaves)."""
+"""Who may read: ``GET|POST documents/<id>/shares``, ``DELETE documents/<id>/shares/<username>`` (``me`` leaves).
+
+With ``?rekey=true`` a revocation makes new keys as well, with ``&at_once=true`` without an hour of grace for the old.
+"""
 
 from __future__ import annotations
 
+from flask import request
 from flask.typing import ResponseReturnValue
 
 from vault.api import api
-from vault.api.bodies import moment, names_in, read_json, required, shown
+from vault.api.bodies import flag, limit_asked, moment, names_in, read_json, required, shown
+from vault.api.rekey import carry_on
 from vault.http.identity import check_csrf, current_account
 from vault.services.documents import ReaderView
 from vault.wiring import services
@@ -23,8 +28,10 @@ def _reader(view: ReaderView) -> dict[str, object]:
 
 @api.get("/documents/<id:document_id>/shares")
 def list_shares(document_id: bytes) -> ResponseReturnValue:
-    readers = services().documents.readers(current_account(), document_id)
-    return {"items": [_reader(view) for view in readers], "next": None}
+    page = services().documents.readers(
+        current_account(), document_id, after=request.args.get("after", ""), limit=limit_asked()
+    )
+    return {"items": [_reader(view) for view in page.items], "next": page.next}
 
 
 @api.post("/documents/<id:document_id>/shares")
@@ -44,6 +51,7 @@ def revoke(document_id: bytes, username: str) -> ResponseReturnValue:
     check_csrf()
     if username == "me":
         services().sharing.leave(account, [document_id])
-    else:
-        services().sharing.revoke(account, [document_id], [username])
-    return "", 204
+        return "", 204
+    rekey, at_once = flag("rekey"), flag("at_once")
+    asked = services().sharing.revoke(account, [document_id], [username], rekey=rekey, at_once=at_once)
+    return carry_on(account, asked)

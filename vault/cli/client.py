@@ -404,18 +404,42 @@ def share(wanted: str, usernames: tuple[str, ...], until: str | None, json_: boo
 @click.command()
 @click.argument("wanted", metavar="ID|NAME")
 @click.argument("usernames", nargs=-1, required=True, metavar="USER...")
+@click.option("--rekey", is_flag=True, help="Write it anew under new keys, for those who are left.")
+@click.option("--at-once", is_flag=True, help="With --rekey: destroy the old content now, not in an hour.")
 @as_json
-def revoke(wanted: str, usernames: tuple[str, ...], json_: bool) -> None:
-    """Take a document from USERs who may read it; as a reader, leave it by the name `me`."""
+def revoke(wanted: str, usernames: tuple[str, ...], rekey: bool, at_once: bool, json_: bool) -> None:
+    """Take a document from USERs who may read it; as a reader, leave it by the name `me`.
+
+    What somebody kept of the old keys opens nothing of a document that was written anew. If this is broken off, it goes
+    on from the document's page.
+    """
     leaves = usernames == ("me",)
     with connected() as client:
         document = client.find(wanted, scope="shared" if leaves else "owned")["id"]
         for username in usernames:
-            client.revoke(document, username)
+            last = rekey and username == usernames[-1]
+            work = client.revoke(document, username, rekey=last, at_once=at_once)
             if not json_:
                 click.echo("You have left it." if leaves else f"{visible(username)} may no longer read it.")
+        if work is not None:
+            finish(client, work, "New keys")
         if json_:
             echo_json({"id": document, "readers": [] if leaves else client.readers(document)})
+        elif rekey and not leaves:
+            click.echo("It has new keys.")
+
+
+def finish(client: Client, work: dict[str, Any], label: str) -> None:
+    """Let work that takes long go on to its end, with a bar on a terminal."""
+    total = int(work["total"])
+    with click.progressbar(length=total, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        while not work["finished"]:
+            before, work = work, client.go_on(work["id"])
+            bar.update(int(work["done"]) - int(before["done"]))
+            if work == before:
+                raise LocalFault(
+                    f"{label}: somebody else is at this work, or it is stuck. Look at the document's page."
+                )
 
 
 @click.command()

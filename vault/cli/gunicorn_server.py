@@ -1,4 +1,4 @@
-"""gunicorn with what a vault needs: socket timeouts, long reloads, quick stops, the sweep beside the requests."""
+"""gunicorn with what a vault needs: socket timeouts, long reloads, quick stops, sweep and anchor beside requests."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ CONNECTIONS = 1000
 STOP_SECONDS = 25
 RELOAD_SECONDS = 3600
 SWEEP_LOOK_SECONDS = 30
+ANCHOR_LOOK_SECONDS = 3
 
 log = logging.getLogger("vault.serve")
 
@@ -192,10 +193,12 @@ def _post_fork(arbiter: Any, worker: Any) -> None:
 
 def _post_worker_init(worker: Any) -> None:
     threading.Thread(target=_sweep_hourly, args=(worker.wsgi,), name="sweep", daemon=True).start()
+    if worker.wsgi.extensions["docvault"].halt.anchor is not None:
+        threading.Thread(target=_keep_anchor, args=(worker.wsgi,), name="anchor", daemon=True).start()
 
 
 def _sweep_hourly(app: Any) -> None:
-    """Sweep once an hour, in whichever worker of whichever machine holds the lease."""
+    """Sweep once an hour, and go on with a broken off rotation, in whichever worker holds the lease."""
     holder, pause = new_holder(), threading.Event()
     while not pause.wait(SWEEP_LOOK_SECONDS):
         with app.app_context():
@@ -204,8 +207,21 @@ def _sweep_hourly(app: Any) -> None:
                 if sweep.take_lease(holder):
                     sweep.run()
                     sweep.note_swept()
+                    services().masterkey.go_on()
             except VaultError as error:
                 log.error("the sweep did not run: %s", error)
+
+
+def _keep_anchor(app: Any) -> None:
+    """Hold the audit chain against the anchor file of this machine, and note there how far it has come."""
+    pause = threading.Event()
+    while True:
+        with app.app_context():
+            try:
+                services().chain.keep_anchor()
+            except VaultError as error:
+                log.error("the anchor was not kept: %s", error)
+        pause.wait(ANCHOR_LOOK_SECONDS)
 
 
 def run(settings: Settings) -> None:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from vault.app import create_app, migrate_schema, new_master_key
 from vault.config import Settings, load_settings
 from vault.errors import AuditBroken, VaultError
 from vault.services.check import Report
-from vault.wiring import Services, services, wiring
+from vault.services.masterkey import KeyState, Outcome
+from vault.wiring import Services, alarm, services, wiring
 
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "134217728",
@@ -32,18 +36,19 @@ console = Console(highlight=False)
 
 
 @contextmanager
-def opened(new: Settings | None = None) -> Iterator[Services]:
+def opened(new: Settings | None = None, *, looking: bool = False) -> Iterator[Services]:
     """Give the services of a vault whose schema is current and whose master key fits.
 
     Only ``serve``, which passes its settings, may find no vault there and make one: a command in the wrong folder must
-    not. Raises ``Misconfigured``.
+    not. Raises ``Misconfigured``, and ``AuditBroken`` where the chain has no end, unless ``looking`` for what is wrong.
     """
     settings = new or load_settings()
     if new is None:
         settings.refuse_absent_vault()
     app = create_app(settings)
     with app.app_context():
-        migrate_schema(app)
+        with suppress(AuditBroken) if looking else nullcontext():
+            migrate_schema(app)
         yield services()
 
 
@@ -66,6 +71,8 @@ def serve(host: str | None, port: int | None, workers: int | None) -> None:
     given = {"host": host, "port": port, "workers": workers}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
     settings.refuse_plain_http_in_public()
+    # Keys and contents are in memory: no crash writes them to a disk (attack M7).
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if any(name not in os.environ for name in ALLOCATOR):
         # glibc reads these when a process begins; without them each 1 MiB buffer costs 256 page faults, and each
         # thread keeps the parts of its last upload.
@@ -103,21 +110,24 @@ def _leave(code: int) -> NoReturn:
 
 def announce(settings: Settings) -> None:
     """Prepare the vault, and print what its operator needs to know, the set-up link while there is no administrator."""
-    is_new_key = not (settings.read_master_key() or (settings.instance / "master.key").exists())
+    is_new_key = not (settings.names_master_key or (settings.instance / "master.key").exists())
     with opened(settings) as vault:
         wiring().store.check()
         base = settings.public_url or f"http://{settings.host}:{settings.port}"
         if is_new_key:
             key_file = (settings.instance / "master.key").absolute()
             click.echo(f"A master key was made in {key_file}. Back it up, away from this server.")
-        if vault.invitations.setup_pending():
+        stopped = alarm()
+        if stopped is not None:
+            click.echo(f"READ-ONLY: {stopped.said} {stopped.detail} See `docvault audit verify`.", err=True)
+        elif vault.invitations.setup_pending():
             click.echo(f"Make the first administrator: {base}/setup#{vault.invitations.make_setup_code()}")
         click.echo(f"Document Vault serves at {base}")
 
 
 @click.group()
 def users() -> None:
-    """Invite, list, disable, enable and promote people."""
+    """Invite, list, disable, enable, promote, reset and delete people."""
 
 
 @users.command("invite")
@@ -186,9 +196,37 @@ def promote(username: str) -> None:
     _change(username, "an administrator", role="admin")
 
 
+@users.command("reset")
+@click.argument("username")
+@as_json
+def reset(username: str, json_: bool) -> None:
+    """Make a one-time link of 7 days for USERNAME, who has lost passphrase and recovery code; it opens nothing old."""
+    with opened() as vault:
+        made = vault.resets.begin(None, username)
+        settings = vault.settings
+        base = settings.public_url or f"http://{settings.host}:{settings.port}"
+        link = f"{base}/reset#{made.code}"
+    if json_:
+        echo_json({"username": made.invitation.username, "code": made.code, "link": link})
+    else:
+        click.echo(link)
+
+
+@users.command("delete")
+@click.argument("username")
+@click.option(
+    "--confirm", prompt="User name once more, this cannot be undone", help="The user name once more."
+)
+def delete(username: str, confirm: str) -> None:
+    """Delete USERNAME with all documents; the name stays reserved."""
+    with opened() as vault:
+        vault.deletion.delete(None, username, confirm)
+    click.echo(f"{username} is deleted.")
+
+
 @click.group()
 def keys() -> None:
-    """Make a master key; tell which are in use."""
+    """Make a master key, tell which are in use, move rows to a new one."""
 
 
 @keys.command()
@@ -211,23 +249,148 @@ def generate(output: Path | None) -> None:
 @keys.command()
 @as_json
 def status(json_: bool) -> None:
-    """Tell, for each master key in use, how many rows are sealed under it."""
+    """Tell what each master key does here, since when, and how much is under it."""
     with opened() as vault:
-        counted = vault.check.rows_by_key()
-        mine = {key_id.hex() for key_id in wiring().master.key_ids}
-        primary = wiring().master.key_id.hex()
-    found = [
-        {"key": key, "rows": rows, "configured": key in mine, "seals": key == primary}
-        for key, rows in sorted(counted.items())
-    ]
+        found = vault.masterkey.status()
     if json_:
-        echo_json(found)
+        echo_json([_key_in_json(key) for key in found])
         return
-    table = Table("key id", "rows", "state")
-    for line in found:
-        state = "seals and opens" if line["seals"] else "opens" if line["configured"] else "NOT CONFIGURED"
-        table.add_row(str(line["key"]), str(line["rows"]), state)
+    table = Table("key id", "state", "since", "rows", "waits for")
+    for key in found:
+        since = f"{key.since:%Y-%m-%d}, {_days(key.since)} days" if key.since else ""
+        known = "" if key.is_configured or key.state == "retired" else ", NOT CONFIGURED HERE"
+        told = (
+            key.key_id.hex(),
+            STATES[key.state] + known,
+            since,
+            f"{key.rows:,}",
+            _waits(key.waiting, key.is_primary),
+        )
+        table.add_row(*told)
     console.print(table)
+    for key in found:
+        if key.may_be_destroyed:
+            click.echo(f"{key.key_id.hex()} may be destroyed: no row is under it, and none ever will be.")
+
+
+STATES = {
+    "seals": "seals and opens",
+    "announced": "announced: opens, has sealed nothing yet",
+    "promoted elsewhere": "promoted on another server",
+    "retiring": "opens; `keys rotate` moves its rows",
+    "waiting": "opens; its rows are moved, what hangs on it is waited for",
+    "empty": "nothing is under it; `keys rotate` retires it",
+    "retired": "retired",
+    "unknown": "unknown",
+}
+
+
+def _days(since: datetime) -> int:
+    return (datetime.now(UTC) - since).days
+
+
+def _waits(waiting: dict[str, int], is_primary: bool = False) -> str:
+    return "" if is_primary else ", ".join(f"{count:,} {name}" for name, count in waiting.items())
+
+
+def _key_in_json(key: KeyState) -> dict[str, Any]:
+    return {
+        "key": key.key_id.hex(),
+        "state": key.state,
+        "since": key.since,
+        "days": _days(key.since) if key.since else None,
+        "rows": key.rows,
+        "waiting": {} if key.is_primary else key.waiting,
+        "configured": key.is_configured,
+        "seals": key.is_primary,
+        "compromised_at": key.compromised_at,
+        "may_be_destroyed": key.may_be_destroyed,
+    }
+
+
+@keys.command()
+@click.option("--dry-run", is_flag=True, help="Open every row and seal it anew, but write nothing.")
+@click.option(
+    "--end", is_flag=True, help="End sessions, codes and uploads under older keys instead of waiting."
+)
+@click.option(
+    "--compromised", is_flag=True, help="Somebody else has an older key: end all that, trust the anchor only."
+)
+@click.option(
+    "--anchor", "copy", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With --compromised: a copy of the anchor file, where the server's own may have been written by others.",
+)  # fmt: skip
+@click.option("--without-anchor", is_flag=True, help="With --compromised: believe the audit chain as it is.")
+@as_json
+def rotate(
+    dry_run: bool, end: bool, compromised: bool, copy: Path | None, without_anchor: bool, json_: bool
+) -> None:
+    """Seal all rows anew under the master key, while the servers run; the same again goes on where it broke off.
+
+    Exit code 2 when rows were refused; they stay as they are.
+    """
+    with opened() as vault, _bar() as tell:
+        if dry_run:
+            done = vault.masterkey.dry_run(tell)
+        elif compromised:
+            anchored = None if without_anchor else _anchored(vault, copy)
+            done = vault.masterkey.rotate(tell, compromised=True, anchored=anchored)
+        else:
+            done = vault.masterkey.rotate(tell, end=end)
+    if json_:
+        echo_json(asdict(done) | {"retired": [key_id.hex() for key_id in done.retired], "dry_run": dry_run})
+    else:
+        _tell_rotated(done, dry_run, compromised)
+    sys.exit(2 if done.refused else 0)
+
+
+def _anchored(vault: Services, copy: Path | None) -> int:
+    path = copy or vault.settings.anchor_file
+    if path is not None:
+        return vault.masterkey.anchored(path)
+    raise click.ClickException(
+        "There is no anchor here (DOCVAULT_ANCHOR_FILE), and whoever has an older key could have written the audit "
+        "chain anew. Fetch the anchor file, or look at `docvault check` and say --without-anchor."
+    )
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on standard error, so that what is printed stays clean."""
+    columns = TextColumn("Sealing anew"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _tell_rotated(done: Outcome, dry_run: bool, compromised: bool) -> None:
+    click.echo(f"{done.resealed:,} rows {'would be' if dry_run else 'were'} sealed anew.")
+    for line in done.refused:
+        click.echo(f"Refused: {line}")
+    if done.ended:
+        click.echo(f"Ended: {_waits(done.ended)}.")
+    if done.waiting:
+        click.echo(
+            f"Waiting for the end of {_waits(done.waiting)}; then run this again, or end them with --end."
+        )
+    for key_id in done.retired:
+        click.echo(
+            f"{key_id.hex()} is retired. Take it out of DOCVAULT_MASTER_KEY_FALLBACKS; it may be destroyed."
+        )
+    if compromised:
+        click.echo(
+            "Copies of the database from before stay what they were: whoever has the older key and the passphrase of "
+            "somebody reads his documents in them. Ask people to take new passphrases if theirs may be known."
+        )
+
+
+@keys.command()
+@as_json
+def verify(json_: bool) -> None:
+    """Verify every row's seal, what is under a master key in it, and the audit chain; exit code 2 when one fails."""
+    with opened() as vault, console.status("Looking at every row"):
+        report = vault.masterkey.verify()
+    _end_with(report, json_)
 
 
 @click.command()
@@ -243,7 +406,7 @@ def check(deep: bool, repair: bool, json_: bool) -> None:
 
     It needs no passphrase. Without --deep the size of each blob is compared, and some are read, drawn by lot.
     """
-    with opened() as vault:
+    with opened(looking=True) as vault:
         with _progress(json_) as told:
             report = vault.check.run(deep=deep, told=told)
         moved, refused = [], ""
@@ -253,8 +416,12 @@ def check(deep: bool, repair: bool, json_: bool) -> None:
             refused = str(broken)
         if deep:
             refused += _kept(vault, report)
+    _end_with(report, json_, moved, refused)
+
+
+def _end_with(report: Report, json_: bool, moved: Sequence[str] = (), refused: str = "") -> NoReturn:
     if json_:
-        echo_json(_shown(report) | {"quarantined": moved, "refused": refused or None})
+        echo_json(_shown(report) | {"quarantined": list(moved), "refused": refused or None})
     else:
         _tell(report, moved, refused)
     sys.exit(0 if report.whole and not refused else 2)
@@ -306,7 +473,7 @@ def _shown(report: Report) -> dict[str, Any]:
     }
 
 
-def _tell(report: Report, moved: list[str], refused: str) -> None:
+def _tell(report: Report, moved: Sequence[str], refused: str) -> None:
     for finding in report.findings:
         click.echo(f"{finding.invariant}  {finding.text}")
     counted = ", ".join(f"{count} {name}" for name, count in sorted(report.counted.items()) if count)

@@ -92,8 +92,30 @@ def check_outer_seal(
     parameters: KdfParameters | None,
 ) -> None:
     """Raise Unreadable unless the outer seal opens, which needs no passphrase and gives nothing away."""
-    outer_key = master.derive(MASTER_ACCOUNTS, key_id)
-    unseal(outer_key, sealed, _unlock_context(UNLOCK_OUTER, user, method, kind, parameters))
+    unseal(
+        master.derive(MASTER_ACCOUNTS, key_id),
+        sealed,
+        _unlock_context(UNLOCK_OUTER, user, method, kind, parameters),
+    )
+
+
+def reseal_account_key(
+    master: MasterKeys,
+    key_id: bytes,
+    sealed: bytes,
+    *,
+    user: bytes,
+    method: bytes,
+    kind: str,
+    parameters: KdfParameters | None,
+) -> bytes:
+    """Exchange the outer lock of an account key for one under the newest master key; the inner one is not opened.
+
+    Raises Unreadable where the outer seal does not open.
+    """
+    context = _unlock_context(UNLOCK_OUTER, user, method, kind, parameters)
+    inner = unseal(master.derive(MASTER_ACCOUNTS, key_id), sealed, context)
+    return seal(master.derive(MASTER_ACCOUNTS), inner, context)
 
 
 def _check_key(key: bytes) -> None:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from vault.crypto.encoding import enc
-from vault.crypto.purposes import FINGERPRINT
+from vault.crypto.purposes import FINGERPRINT, KEY_ROTATION
 from vault.errors import Unreadable
 
 SMALLEST_BITS = 2048
@@ -92,6 +92,11 @@ class PublicKeys:
         self.wrap_der: bytes = _public_der(wrap)
         self.sign_der: bytes = _public_der(sign)
         self.fingerprint: bytes = hashlib.sha256(enc(FINGERPRINT, self.wrap_der, self.sign_der)).digest()
+
+    @property
+    def bits(self) -> int:
+        """The size of the smaller of the two."""
+        return min(self._wrap.key_size, self._sign.key_size)
 
     def wrap(self, label: bytes, key: bytes) -> bytes:
         """Encrypt a key to this user (RSA-OAEP), bound to `label`, which comes from `enc` only.
@@ -180,3 +185,27 @@ def load_private(wrap_der: bytes, sign_der: bytes, expected: PublicKeys) -> Priv
     if not hmac.compare_digest(keys.public.fingerprint, expected.fingerprint):
         raise Unreadable("private keys are not those of the public keys")
     return keys
+
+
+def sign_statement(
+    old: PrivateKeys, *, user: bytes, old_key_version: int, new_key_version: int, new_fingerprint: bytes
+) -> bytes:
+    """Say with the old pair that the new one follows it; never where somebody else may know the old one."""
+    return old.sign(
+        enc(KEY_ROTATION, user, old_key_version, old.public.fingerprint, new_key_version, new_fingerprint)
+    )
+
+
+def verify_statement(
+    old: PublicKeys,
+    statement: bytes,
+    *,
+    user: bytes,
+    old_key_version: int,
+    new_key_version: int,
+    new_fingerprint: bytes,
+) -> None:
+    """Raise Unreadable unless the holder of the old pair said that the new one follows it, in this order."""
+    old.verify(
+        enc(KEY_ROTATION, user, old_key_version, old.fingerprint, new_key_version, new_fingerprint), statement
+    )

@@ -372,6 +372,11 @@ class IndexKey:
         )  # fmt: skip
         return seal(self._key, pad(body), enc(INDEX, document, reader))
 
+    def move(self, sealed: bytes, new: "IndexKey", *, document: bytes, reader: bytes) -> bytes:
+        """Seal an entry anew under the key of another account key, or raise Unreadable; it is not decoded."""
+        context = enc(INDEX, document, reader)
+        return seal(new._key, unseal(self._key, sealed, context), context)
+
     def open(self, sealed: bytes, *, document: bytes, reader: bytes) -> IndexEntry:
         """Open and decode an entry strictly, or raise Unreadable."""
         if len(document) != 16 or len(reader) != 16:

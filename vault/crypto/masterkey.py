@@ -63,5 +63,10 @@ class MasterKeys:
                 self._derived[wanted] = found
         return found
 
+    @property
+    def older_first(self) -> list[bytes]:
+        """The ids from the last fallback to the key that seals: how libraries that sign expect a list of keys."""
+        return list(reversed(self.key_ids))
+
     def __repr__(self) -> str:
         return f"<MasterKeys, {len(self._keys)} of them>"

@@ -44,13 +44,15 @@ MASTER_TOKENS = Purpose("docvault/v1/master/tokens")
 MASTER_UPLOADS = Purpose("docvault/v1/master/uploads")
 MASTER_FLASK = Purpose("docvault/v1/master/flask")
 
-# --- keys made of an account key, and of a session secret (HKDF-SHA256 info) ---
+# --- keys made of an account key, of a session secret, and of a recovery code (HKDF-SHA256 info) ---
 ACCOUNT_PRIVATE_KEYS = Purpose("docvault/v1/account/private-keys")
 ACCOUNT_CONTACTS = Purpose("docvault/v1/account/contacts")
 ACCOUNT_INDEX = Purpose("docvault/v1/account/index")
 ACCOUNT_UPLOADS = Purpose("docvault/v1/account/uploads", ("day:number",))
 ACCOUNT_UPLOAD_NAMES = Purpose("docvault/v1/account/upload-names")
+ACCOUNT_REKEY = Purpose("docvault/v1/account/rekey")
 SESSION_KEY = Purpose("docvault/v1/session/key")
+RECOVERY_KEK = Purpose("docvault/v1/recovery/kek", ("user:id", "method:id"))
 
 # --- contexts of seals (Cobblestone-256) ---
 _UNLOCK_FIELDS = (
@@ -81,6 +83,7 @@ PART = Purpose("docvault/v1/part", ("segment:id", "offset:number", "suffix:bytes
 UPLOAD_TOKEN = Purpose("docvault/v1/upload/token")
 UPLOAD_SEGMENT_KEY = Purpose("docvault/v1/upload/segment-key", ("upload:id", "user:id"))
 UPLOAD_METADATA = Purpose("docvault/v1/upload/metadata", ("upload:id", "user:id"))
+REKEY = Purpose("docvault/v1/rekey", ("work:id", "user:id"))
 
 # --- labels of RSA-OAEP ---
 DEK_WRAP = Purpose(
@@ -94,6 +97,13 @@ GRANT = Purpose(
     (
         "document:id", "version:id", "epoch:number", "granter:id", "granter_key_version:number",
         "reader:id", "permission:text", "expires_at:time?",
+    ),
+)  # fmt: skip
+KEY_ROTATION = Purpose(
+    "docvault/v1/key-rotation",
+    (
+        "user:id", "old_key_version:number", "old_fingerprint:key", "new_key_version:number",
+        "new_fingerprint:key",
     ),
 )  # fmt: skip
 VERSION = Purpose(
@@ -134,25 +144,24 @@ INDEX_BODY = Purpose(
 )  # fmt: skip
 PARTS_BODY = Purpose("docvault/v1/parts/body", ("parts:list",))
 TOUCHED_BODY = Purpose("docvault/v1/touched/body", ("rows:list",))
+REKEY_BODY = Purpose(
+    "docvault/v1/rekey/body",
+    (
+        "at_once:number", "version:id?", "revision:number", "segment:id?", "segment_key:key?", "part_size:number",
+        "done:number",
+    ),
+)  # fmt: skip
 
 PURPOSES: tuple[Purpose, ...] = (
     KEY_ID, MASTER_ACCOUNTS, MASTER_DIRECTORY, MASTER_ROWS, MASTER_SESSIONS, MASTER_TOKENS, MASTER_UPLOADS,
     MASTER_FLASK,
-    ACCOUNT_PRIVATE_KEYS, ACCOUNT_CONTACTS, ACCOUNT_INDEX, ACCOUNT_UPLOADS, ACCOUNT_UPLOAD_NAMES, SESSION_KEY,
+    ACCOUNT_PRIVATE_KEYS, ACCOUNT_CONTACTS, ACCOUNT_INDEX, ACCOUNT_UPLOADS, ACCOUNT_UPLOAD_NAMES,
+    ACCOUNT_REKEY, SESSION_KEY, RECOVERY_KEK,
     UNLOCK_INNER, UNLOCK_OUTER, PRIVATE_WRAP_KEY, PRIVATE_SIGN_KEY, CONTACT, INDEX, SESSION, MANIFEST, PART,
-    UPLOAD_TOKEN, UPLOAD_SEGMENT_KEY, UPLOAD_METADATA,
-    DEK_WRAP, GRANT, VERSION, DIRECTORY, SUBJECT, ROW, ETAG, FINGERPRINT, AUDIT,
-    MANIFEST_BODY, INDEX_BODY, PARTS_BODY, TOUCHED_BODY,
+    UPLOAD_TOKEN, UPLOAD_SEGMENT_KEY, UPLOAD_METADATA, REKEY,
+    DEK_WRAP, GRANT, KEY_ROTATION, VERSION, DIRECTORY, SUBJECT, ROW, ETAG, FINGERPRINT, AUDIT,
+    MANIFEST_BODY, INDEX_BODY, PARTS_BODY, TOUCHED_BODY, REKEY_BODY,
 )  # fmt: skip
 
 # Names and fields that FORMAT.md reserves for what is not written yet; nothing else may take them.
-RESERVED: tuple[Purpose, ...] = (
-    Purpose("docvault/v1/recovery/kek", ("user:id", "method:id")),
-    Purpose(
-        "docvault/v1/key-rotation",
-        (
-            "user:id", "old_key_version:number", "old_fingerprint:key", "new_key_version:number",
-            "new_fingerprint:key",
-        ),
-    ),
-)  # fmt: skip
+RESERVED: tuple[Purpose, ...] = ()

@@ -14,7 +14,7 @@ from vault.crypto.encoding import enc, microseconds, moment
 from vault.crypto.masterkey import MasterKeys
 from vault.crypto.purposes import MASTER_UPLOADS, UPLOAD_METADATA, UPLOAD_SEGMENT_KEY, UPLOAD_TOKEN
 from vault.crypto.sealing import pad, seal, unpad, unseal
-from vault.errors import KeyUnavailable, Unreadable
+from vault.errors import KeyUnavailable, UnderUnknownKey, Unreadable
 
 LONGEST_UPLOAD_TOKEN = 340  # characters; ours have 310
 
@@ -39,6 +39,7 @@ class UploadTicket(NamedTuple):
     is_final: bool
     expires_at: datetime
     sealed_key: bytes
+    key_id: bytes
 
     def __repr__(self) -> str:
         return f"<UploadTicket {self.upload.hex()}>"
@@ -74,7 +75,10 @@ def issue_upload_token(
 
 
 def read_upload_token(master: MasterKeys, token: str) -> UploadTicket:
-    """Open a token; an edited, foreign or malformed one is Unreadable. Whether it has expired, the caller asks."""
+    """Open a token; an edited, foreign or malformed one is Unreadable. Whether it has expired, the caller asks.
+
+    One under a master key that is not here raises UnderUnknownKey.
+    """
     try:
         raw = (
             urlsafe_b64decode(token + "=" * (-len(token) % 4)) if len(token) <= LONGEST_UPLOAD_TOKEN else b""
@@ -86,7 +90,7 @@ def read_upload_token(master: MasterKeys, token: str) -> UploadTicket:
     try:
         key = master.derive(MASTER_UPLOADS, raw[:_KEY_ID])
     except KeyUnavailable as error:
-        raise Unreadable("upload token key") from error
+        raise UnderUnknownKey("upload token key") from error
     payload = unseal(key, raw[_KEY_ID:], enc(UPLOAD_TOKEN))
     if len(payload) != _PAYLOAD:
         raise Unreadable("upload token size")
@@ -100,6 +104,7 @@ def read_upload_token(master: MasterKeys, token: str) -> UploadTicket:
         is_final=length == _FINAL,
         expires_at=moment(expires_at),
         sealed_key=payload[48:],
+        key_id=raw[:_KEY_ID],
     )
 
 

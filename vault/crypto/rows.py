@@ -1,21 +1,25 @@
 """Row seals: an HMAC over every column of a database row, the same bytes on every database.
 
 This is the verb alone, so that ``docvault recover`` can check rows as well; which columns are left out, and
-when a seal is verified and renewed, is decided in the services (M2, M9).
+when a seal is verified and renewed, is decided in the services (M2, M9). A backup writes rows as lines of JSON
+that keep each value's type, so that a row's seal can be checked from its line.
 """
 
 import hmac
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from struct import Struct
 from struct import error as StructError
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
-from vault.crypto.encoding import ABSENT, item, microseconds
-from vault.crypto.purposes import ROW
+from vault.crypto.encoding import ABSENT, item, microseconds, moment
+from vault.crypto.masterkey import MasterKeys
+from vault.crypto.purposes import MASTER_ROWS, ROW
+from vault.errors import Unreadable
 
 Value: TypeAlias = bool | int | bytes | str | datetime | None
 
@@ -113,3 +117,58 @@ def row_seal(
     """Seal one row; see `RowSealer` for many."""
     sealer = RowSealer(table, schema, [name for name, _ in columns])
     return sealer.seal(key, row_id, row_version, [value for _, value in columns])
+
+
+def check_row(master: MasterKeys, sealer: RowSealer, row: Mapping[str, Value]) -> None:
+    """Raise Unreadable unless a row, as a backup holds it, bears its seal; KeyUnavailable when its key is not here."""
+    key_id, seal, row_id, version = (row.get(name) for name in ("seal_key_id", "seal", "id", "row_version"))
+    if not (isinstance(key_id, bytes) and isinstance(seal, bytes) and isinstance(row_id, bytes)):
+        raise Unreadable("row without a seal")
+    key = master.derive(MASTER_ROWS, key_id)
+    try:
+        fits = sealer.matches(key, seal, row_id, version, [row[name] for name in sealer.names])  # type: ignore[arg-type]
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise Unreadable("row of another shape") from error
+    if not fits:
+        raise Unreadable("row seal")
+
+
+def encode_row(names: Sequence[str], values: Sequence[Value]) -> bytes:
+    """Write a row as one line of JSON: for each column the letter of its type, as in a seal, and its value.
+
+    Bytes are hexadecimal digits, times microseconds since 1970.
+    """
+    line = {
+        name: [TAGS[type(value)].decode(), _plain(value)] for name, value in zip(names, values, strict=True)
+    }
+    return json.dumps(line, separators=(",", ":")).encode() + b"\n"
+
+
+def _plain(value: Value) -> bool | int | str | None:
+    if isinstance(value, bytes):
+        return value.hex()
+    return microseconds(value) if isinstance(value, datetime) else value
+
+
+def decode_row(line: bytes) -> dict[str, Value]:
+    """Read what `encode_row` wrote; anything else raises Unreadable."""
+    try:
+        found = json.loads(line)
+        return {name: _typed(*pair) for name, pair in found.items()}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise Unreadable("line of a row") from error
+
+
+def _typed(tag: Any, value: Any) -> Value:
+    if tag == "y":
+        return bytes.fromhex(value)
+    if tag == "t" and type(value) is int:
+        return moment(value)
+    if not _is_of(tag, value):
+        raise ValueError("a value of another type than its tag")
+    typed: Value = value
+    return typed
+
+
+def _is_of(tag: Any, value: object) -> bool:
+    return {"n": type(None), "b": bool, "i": int, "s": str}.get(tag) is type(value)

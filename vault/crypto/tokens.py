@@ -13,7 +13,7 @@ import jwt
 
 from vault.crypto.masterkey import MasterKeys
 from vault.crypto.purposes import MASTER_TOKENS
-from vault.errors import KeyUnavailable, Unreadable
+from vault.errors import KeyUnavailable, UnderUnknownKey, Unreadable
 
 ALGORITHM = "HS256"
 TYPE = "docvault-session+jwt"
@@ -34,6 +34,7 @@ class TokenClaims(NamedTuple):
     upload_keys: tuple[bytes, bytes]
     issued_at: datetime
     expires_at: datetime
+    key_id: bytes
 
     def __repr__(self) -> str:
         return f"<TokenClaims session {self.session.hex()}>"
@@ -109,7 +110,8 @@ def issue_token(
 def read_token(master: MasterKeys, token: str, now: datetime) -> TokenClaims:
     """Verify a token and give what it says. Whatever is wrong with it, the error is the same Unreadable (P6).
 
-    The header must be exactly ours: one algorithm, our type, a key id of ours, nothing else.
+    The header must be exactly ours: one algorithm, our type, a key id, nothing else. An id of a key that is not
+    here raises UnderUnknownKey.
     """
     if len(token) > LONGEST_TOKEN or not token.isascii():
         raise Unreadable("token length")
@@ -122,7 +124,8 @@ def read_token(master: MasterKeys, token: str, now: datetime) -> TokenClaims:
             or len(kid) != 16
         ):
             raise Unreadable("token header")
-        key = master.derive(MASTER_TOKENS, bytes.fromhex(kid))
+        key_id = bytes.fromhex(kid)
+        key = master.derive(MASTER_TOKENS, key_id)
         claims = jwt.decode(
             token,
             key,
@@ -137,7 +140,9 @@ def read_token(master: MasterKeys, token: str, now: datetime) -> TokenClaims:
                 "verify_nbf": False,
             },
         )
-    except (jwt.PyJWTError, KeyUnavailable, ValueError) as error:
+    except KeyUnavailable as error:
+        raise UnderUnknownKey("token") from error
+    except (jwt.PyJWTError, ValueError) as error:
         raise Unreadable("token") from error
     if set(claims) != _CLAIMS or type(claims["aud"]) is not str:
         raise Unreadable("token claims")
@@ -154,4 +159,5 @@ def read_token(master: MasterKeys, token: str, now: datetime) -> TokenClaims:
         upload_keys=(_from_text(keys[0], 32), _from_text(keys[1], 32)),
         issued_at=issued_at,
         expires_at=expires_at,
+        key_id=key_id,
     )

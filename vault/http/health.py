@@ -1,10 +1,10 @@
-"""Health: ``/healthz`` says that the process answers, ``/readyz`` that database and store do."""
+"""Health: ``/healthz`` says that the process answers, ``/readyz`` that database and store do, and take changes."""
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, make_response
+from flask import Blueprint, Response, make_response, request
 
-from vault.wiring import unready
+from vault.wiring import alarm, unready
 
 health = Blueprint("health", __name__)
 
@@ -16,7 +16,10 @@ def alive() -> Response:
 
 @health.get("/readyz")
 def ready() -> Response:
-    wrong = unready()
-    return make_response(
-        {"status": "unready", "wrong": wrong} if wrong else {"status": "ready"}, 503 if wrong else 200
-    )
+    """Say what is wrong; a vault that is read-only is ready for who asks with ``?for=reading``."""
+    wrong, stopped = unready(), alarm()
+    if wrong or stopped is None:
+        answer: dict[str, object] = {"status": "unready", "wrong": wrong} if wrong else {"status": "ready"}
+        return make_response(answer, 503 if wrong else 200)
+    answer = {"status": "read-only", "wrong": [stopped.said]}
+    return make_response(answer, 200 if request.args.get("for") == "reading" else 503)

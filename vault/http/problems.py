@@ -62,8 +62,10 @@ def is_api() -> bool:
     return request.path.startswith("/api/")
 
 
-def answer(status: int, text: str, *, kind: str = "about:blank", field: str | None = None) -> Response:
-    """Build the answer for an error: a page, or problem+json."""
+def answer(
+    status: int, text: str, *, kind: str = "about:blank", field: str | None = None, changed: str | None = None
+) -> Response:
+    """Build the answer for an error: a page, or problem+json; ``changed`` names somebody whose key has changed."""
     title = "Checksum Mismatch" if status == CHECKSUM_MISMATCH else HTTPStatus(status).phrase
     if is_api():
         problem = {
@@ -73,16 +75,25 @@ def answer(status: int, text: str, *, kind: str = "about:blank", field: str | No
             "detail": text,
             "instance": request_id().hex(),
         }
-        body = dumps(problem | ({"field": field} if field else {}))
+        more = {"field": field} if field else {"username": changed} if changed else {}
+        body = dumps(problem | more)
         response = make_response(body, status)
         response.content_type = "application/problem+json"
     else:
-        response = make_response(_page(status, title, text), status)
+        response = make_response(_page(status, title, text, kind, changed), status)
     return response
 
 
-def _page(status: int, title: str, text: str) -> str:
-    shown = {"status": status, "title": title, "text": text, "request_id": request_id().hex()}
+def _page(status: int, title: str, text: str, kind: str, changed: str | None = None) -> str:
+    shown = {
+        "status": status,
+        "title": title,
+        "text": text,
+        "kind": kind,
+        "request_id": request_id().hex(),
+        "changed": changed,
+        "path": request.path,
+    }
     try:
         return render_template(f"errors/{status}.html", **shown)
     except TemplateNotFound:
@@ -97,7 +108,8 @@ def _vault_error(error: errors.VaultError) -> Response:
     if status >= 500:
         log.error("refused", extra={"error": type(error).__name__, "status": status})
     kind = f"urn:docvault:{type(error).__name__}"
-    response = answer(status, str(error), kind=kind, field=getattr(error, "field", None))
+    changed = error.username if isinstance(error, errors.KeyChanged) else None
+    response = answer(status, str(error), kind=kind, field=getattr(error, "field", None), changed=changed)
     if status in {423, 429, 503}:
         response.headers["Retry-After"] = str(getattr(error, "retry_after", RETRY_SECONDS))
     if isinstance(error, errors.RangeUnsatisfiable):

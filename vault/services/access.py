@@ -18,17 +18,17 @@ from sqlalchemy import and_, bindparam, select
 from sqlalchemy.orm import Session
 
 from vault.crypto.grants import unwrap_dek, verify_grant
-from vault.crypto.keypairs import PublicKeys
+from vault.crypto.keypairs import PrivateKeys, PublicKeys
 from vault.crypto.manifests import IndexEntry, Manifest, etag, open_manifest, verify_version
 from vault.crypto.masterkey import MasterKeys
 from vault.crypto.randomness import new_id
-from vault.errors import Busy, Conflict, Forbidden, KeyChanged, NotFound, Unreadable
+from vault.errors import Busy, Conflict, Forbidden, KeyChanged, LoginRequired, NotFound, Unreadable
 from vault.models import Document, DocumentIndex, DocumentVersion, SharedKeyRegistry
 from vault.services import clock, seals
 from vault.services.audit import Event
 from vault.services.contacts import Contacts, Person
 from vault.services.transactions import Transactions
-from vault.services.unlocked import UnlockedAccount
+from vault.services.unlocked import UnlockedAccount, hold
 
 log = structlog.get_logger("vault.access")
 
@@ -86,7 +86,11 @@ class OpenVersion:
     owner: Person
     dek: bytes = field(repr=False)
     entry: IndexEntry = field(repr=False)
+    known_owner: bytes | None = None
+    """The fingerprint of the owner's that is remembered, where the owner is somebody else and was met before."""
     remembered: bool = True
+    follows: bytes | None = None
+    """The owner's fingerprint in the index entry, where a later pair of his has signed and may take its place."""
 
     @property
     def etag(self) -> str:
@@ -114,6 +118,8 @@ class Gate:
         Raises ``NotFound`` for whoever holds no live grant, administrator or not, and ``Forbidden`` when a reader
         wants what only the owner may. ``lock`` takes the row for a change; without it the rows are to look at only.
         """
+        if lock:
+            self._contacts.take_own_keys(session, account, hold=True)
         held = (self._locked if lock else self._shown)(session, account, document_id)
         document, grant = held.document, held.grant
         if grant.document_id != document.id or grant.reader_id != account.user_id:
@@ -183,22 +189,43 @@ class Gate:
         entry = self.remembered(session, account, held.document.id)
         if entry is not None and (
             entry.owner != opened.entry.owner
-            or entry.owner_fingerprint != opened.entry.owner_fingerprint
+            or not self._are_own(session, account, entry, opened.entry)
             or entry.epoch > opened.epoch
         ):
             raise Unreadable("memory:older", "document", held.document.id)
         return opened
 
+    def _are_own(
+        self, session: Session, account: UnlockedAccount, known: IndexEntry, shown: IndexEntry
+    ) -> bool:
+        """Tell whether two fingerprints are of one pair of one's own, or one leads to the other.
+
+        The versions of a document are signed anew one after the other; a retired pair's signature was refused before.
+        """
+        one, other = known.owner_fingerprint, shown.owner_fingerprint
+        if one == other:
+            return True
+        lineage = self._contacts.lineage(session, account.user_id)
+        return lineage.leads(one, other) or lineage.leads(other, one)
+
     def owner_of(self, session: Session, account: UnlockedAccount, version: DocumentVersion) -> Person:
-        """Load the owner with the keys that signed; one's own keys come from the unlocked private ones."""
-        if version.owner_id == account.user_id and version.owner_key_version == account.key_version:
-            return Person(
-                account.user_id, account.username, "active", account.key_version, account.private.public
-            )
-        person = self._contacts.person(session, version.owner_id)
-        if person.key_version != version.owner_key_version:
-            raise Unreadable("version:owner-key", "document", version.document_id)
-        return person
+        """Load the owner with the keys that signed; one's own keys come from the unlocked private ones.
+
+        A pair that its owner has retired does not count any more: ``Unreadable``.
+        """
+        return self._signer(session, account, version.owner_id, version.owner_key_version)
+
+    def _signer(self, session: Session, account: UnlockedAccount, user_id: bytes, key_version: int) -> Person:
+        if user_id != account.user_id:
+            return self._contacts.person_at(session, user_id, key_version)
+        public = self._own_pair(session, account, key_version).public
+        return Person(account.user_id, account.username, "active", key_version, public)
+
+    def _own_pair(self, session: Session, account: UnlockedAccount, key_version: int) -> PrivateKeys:
+        """Open one's own pair; a former one, or one that came since the request began, is looked up first."""
+        if key_version != account.key_version and key_version not in account.older:
+            self._contacts.take_own_keys(session, account)
+        return account.private_at(key_version)
 
     def _open(
         self,
@@ -217,16 +244,20 @@ class Gate:
             and grant.reader_id == account.user_id
             and grant.granter_id == document.owner_id
             and grant.epoch == version.epoch
-            and grant.reader_key_version == account.key_version
         )
         if not fits:
             raise Unreadable("version:rows", "document", document.id)
-        owner = self.owner_of(session, account, version)
+        own = self._own_pair(session, account, grant.reader_key_version)
+        owner = granter = self.owner_of(session, account, version)
+        if grant.granter_key_version != version.owner_key_version:
+            granter = self._signer(session, account, grant.granter_id, grant.granter_key_version)
+        known: bytes | None = None
         if owner.id != account.user_id:
-            self._contacts.compare(session, account, owner)
-        check_signatures(owner.public, version, grant)
+            for signer in {owner.key_version: owner, granter.key_version: granter}.values():
+                known = self._contacts.compare(session, account, signer).get(owner.id)
+        check_signatures(owner.public, granter.public, version, grant)
         dek = unwrap_dek(
-            account.private,
+            own,
             grant.wrapped_dek,
             document=document.id,
             version=version.id,
@@ -246,7 +277,7 @@ class Gate:
             raise Unreadable("manifest:fields", "document", document.id)
         entry = entry_of(manifest, version.epoch)
         return OpenVersion(
-            document.id, version.id, manifest, version.parts_digest, version.epoch, owner, dek, entry
+            document.id, version.id, manifest, version.parts_digest, version.epoch, owner, dek, entry, known
         )
 
     def remembered(self, session: Session, account: UnlockedAccount, document_id: bytes) -> IndexEntry | None:
@@ -256,12 +287,18 @@ class Gate:
                 DocumentIndex.reader_id == account.user_id, DocumentIndex.document_id == document_id
             )
         )
-        return self._entry(account, document_id, row)
+        return self._entry(session, account, document_id, row)
 
-    def _entry(self, account: UnlockedAccount, document_id: bytes, row: Any) -> IndexEntry | None:
+    def _entry(
+        self, session: Session, account: UnlockedAccount, document_id: bytes, row: Any
+    ) -> IndexEntry | None:
         if row is None:
             return None
-        return account.index_key.open(row.sealed_entry, document=document_id, reader=account.user_id)
+        try:
+            return account.index_key.open(row.sealed_entry, document=document_id, reader=account.user_id)
+        except Unreadable:
+            hold(session, account)  # no damage where the account key was exchanged since the request began
+            raise
 
     def _compare_memory(
         self, session: Session, account: UnlockedAccount, held: Held, opened: OpenVersion
@@ -270,10 +307,33 @@ class Gate:
         if held.beside is None:
             entry = self.remembered(session, account, opened.document_id)
         else:
-            entry = self._entry(account, opened.document_id, seals.believed(held.beside[1]))
+            entry = self._entry(session, account, opened.document_id, seals.believed(held.beside[1]))
         if entry is None:
             return False
-        return compare_entry(entry, opened.entry, opened.document_id)
+        shown = opened.entry
+        if entry.owner_fingerprint != shown.owner_fingerprint and entry.owner == shown.owner:
+            if not self._may_follow(session, entry, opened):
+                raise Unreadable("memory:owner", "document", opened.document_id)
+            opened.follows, entry = (
+                entry.owner_fingerprint,
+                entry._replace(owner_fingerprint=shown.owner_fingerprint),
+            )
+        same = compare_entry(entry, shown, opened.document_id)
+        is_behind = opened.known_owner is not None and self._contacts.is_behind(
+            session, opened.owner, opened.known_owner
+        )
+        return same and opened.follows is None and not is_behind
+
+    def _may_follow(self, session: Session, known: IndexEntry, opened: OpenVersion) -> bool:
+        """Tell whether the signing pair may take the place of the remembered one: the old one says so, or a person did.
+
+        The contact is a person's word when no statement leads to it; what he confirmed is never older than the entry.
+        """
+        shown = opened.entry.owner_fingerprint
+        lineage = self._contacts.lineage(session, known.owner)
+        if lineage.leads(known.owner_fingerprint, shown):
+            return True
+        return opened.known_owner == shown and not lineage.leads(shown, known.owner_fingerprint)
 
     def remember_soon(
         self, transactions: Transactions, account: UnlockedAccount, opened: Sequence[OpenVersion]
@@ -288,7 +348,7 @@ class Gate:
         def work(session: Session) -> None:
             for version in opened:
                 if _wants(session, version):
-                    put_entry(session, account, version.document_id, version.entry)
+                    put_entry(session, account, version.document_id, version.entry, version.follows)
                     if version.owner.id != account.user_id:
                         self._contacts.meet(session, account, version.owner)
                         session.flush()
@@ -297,7 +357,7 @@ class Gate:
 
         try:
             transactions.writing(work, account.user_id)
-        except (Busy, Conflict, KeyChanged, Unreadable) as error:
+        except (Busy, Conflict, KeyChanged, LoginRequired, Unreadable) as error:
             log.info("index_not_written", error=type(error).__name__)
 
 
@@ -305,8 +365,10 @@ def _wants(session: Session, version: OpenVersion) -> bool:
     return not version.remembered and session.get(Document, version.document_id) is not None
 
 
-def check_signatures(owner: PublicKeys, version: DocumentVersion, grant: SharedKeyRegistry) -> None:
-    """Check that the owner signed this version and this grant; raises ``Unreadable``."""
+def check_signatures(
+    owner: PublicKeys, granter: PublicKeys, version: DocumentVersion, grant: SharedKeyRegistry
+) -> None:
+    """Check that the owner signed this version and this grant, with two pairs of his maybe; raises ``Unreadable``."""
     verify_version(
         owner,
         version.signature,
@@ -322,7 +384,7 @@ def check_signatures(owner: PublicKeys, version: DocumentVersion, grant: SharedK
         parts_digest=version.parts_digest,
     )
     verify_grant(
-        owner,
+        granter,
         grant.signature,
         document=grant.document_id,
         version=grant.version_id,
@@ -367,8 +429,18 @@ def new_entry(account: UnlockedAccount, document_id: bytes, entry: IndexEntry) -
     return DocumentIndex(id=new_id(), document_id=document_id, reader_id=account.user_id, sealed_entry=sealed)
 
 
-def put_entry(session: Session, account: UnlockedAccount, document_id: bytes, entry: IndexEntry) -> None:
-    """Write or raise the account's own index entry; a lower one than the present is left out."""
+def put_entry(
+    session: Session,
+    account: UnlockedAccount,
+    document_id: bytes,
+    entry: IndexEntry,
+    follows: bytes | None = None,
+) -> None:
+    """Write or raise the account's own index entry; a lower one than the present is left out.
+
+    An equal one with another fingerprint of the owner's is written where it ``follows`` the present one.
+    """
+    hold(session, account)
     row = session.scalar(
         select(DocumentIndex).where(
             DocumentIndex.reader_id == account.user_id, DocumentIndex.document_id == document_id
@@ -378,5 +450,6 @@ def put_entry(session: Session, account: UnlockedAccount, document_id: bytes, en
         session.add(new_entry(account, document_id, entry))
         return
     known = account.index_key.open(row.sealed_entry, document=document_id, reader=account.user_id)
-    if (known.number, known.revision, known.epoch) < (entry.number, entry.revision, entry.epoch):
+    before, after = (known.number, known.revision, known.epoch), (entry.number, entry.revision, entry.epoch)
+    if before < after or (before == after and known.owner_fingerprint == follows):
         row.sealed_entry = account.index_key.seal(entry, document=document_id, reader=account.user_id)

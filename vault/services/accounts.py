@@ -7,6 +7,7 @@ under the key that Argon2id makes of it, and under the master key.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -35,6 +36,7 @@ from vault.errors import (
     Unreadable,
     WrongLogin,
 )
+from vault.failpoints import reach
 from vault.models import EPOCH, LoginSession, UnlockMethod, User, UserKey
 from vault.services import clock, passphrases, seals, throttle
 from vault.services.audit import Event
@@ -46,12 +48,93 @@ from vault.services.usernames import fold_username, new_username
 
 def parameters_of(method: UnlockMethod) -> KdfParameters:
     """Read the Argon2id parameters of a row; raises ``Unreadable`` outside floor and ceiling, before any work (P1)."""
-    parameters = KdfParameters(method.memory_kib, method.iterations, method.lanes, method.salt)
+    memory_kib, iterations, lanes, salt = method.memory_kib, method.iterations, method.lanes, method.salt
+    if memory_kib is None or iterations is None or lanes is None or salt is None:
+        raise Unreadable("kdf:absent", "unlock_method", method.id)
+    parameters = KdfParameters(memory_kib, iterations, lanes, salt)
     try:
         parameters.check()
     except Unreadable as unreadable:
         raise Unreadable("kdf:bounds", "unlock_method", method.id) from unreadable
     return parameters
+
+
+def lock_with(
+    master: MasterKeys, method: UnlockMethod, account_key: bytes, parameters: KdfParameters, kek: bytes
+) -> None:
+    """Seal the account key under a passphrase's KEK, in the row of its method."""
+    method.memory_kib, method.iterations = parameters.memory_kib, parameters.iterations
+    method.lanes, method.salt = parameters.lanes, parameters.salt
+    method.master_key_id = master.key_id
+    method.sealed_account_key = seal_account_key(
+        master,
+        kek,
+        account_key,
+        user=method.user_id,
+        method=method.id,
+        kind=method.kind,
+        parameters=parameters,
+    )
+
+
+def passphrase_method(
+    master: MasterKeys, user_id: bytes, account_key: bytes, parameters: KdfParameters, kek: bytes
+) -> UnlockMethod:
+    """Make the row of a passphrase that locks an account key."""
+    method = UnlockMethod(id=new_id(), user_id=user_id, kind="passphrase", created_at=clock.now())
+    lock_with(master, method, account_key, parameters, kek)
+    return method
+
+
+def key_row(
+    master: MasterKeys,
+    user_id: bytes,
+    version: int,
+    account_key: bytes,
+    keys: PrivateKeys,
+    statement: bytes | None = None,
+) -> UserKey:
+    """Make the row of two key pairs: vouched for by the directory, private halves sealed under the account key."""
+    public = keys.public
+    wrap, sign = seal_private_keys(account_key, keys, user=user_id, key_version=version)
+    return UserKey(
+        id=new_id(),
+        user_id=user_id,
+        version=version,
+        wrap_public=public.wrap_der,
+        sign_public=public.sign_der,
+        fingerprint=public.fingerprint,
+        directory_key_id=master.key_id,
+        directory_mac=directory_mac(
+            master, user=user_id, key_version=version, fingerprint=public.fingerprint
+        ),
+        sealed_wrap_private=wrap,
+        sealed_sign_private=sign,
+        statement=statement,
+        created_at=clock.now(),
+        retired_at=None,
+    )
+
+
+def method_of(session: Session, user_id: bytes, kind: str) -> UnlockMethod | None:
+    """Load somebody's unlock method of a kind, for a change; there is one of each at most."""
+    return session.scalar(
+        select(UnlockMethod)
+        .where(UnlockMethod.user_id == user_id, UnlockMethod.kind == kind)
+        .with_for_update()
+    )
+
+
+def require_admin(account: UnlockedAccount | None) -> None:
+    """Raise ``Forbidden`` unless ``account`` is an administrator's, or ``None``, which is the operator."""
+    if account is not None and not account.is_admin:
+        raise Forbidden("Only an administrator may do this.")
+
+
+def keep_an_admin(admins: Sequence[User]) -> None:
+    """Raise ``Conflict`` where a change leaves none of those who were administrators one, and active."""
+    if admins and not any(admin.role == "admin" and admin.state == "active" for admin in admins):
+        raise Conflict("The last administrator must stay one, and active.")
 
 
 @dataclass(frozen=True)
@@ -83,7 +166,6 @@ class _NewAccount:
     """Everything about an account that takes long to make, made before the transaction begins."""
 
     user_id: bytes
-    method_id: bytes
     account_key: bytes = field(repr=False)
     passphrase: str = field(repr=False)
     parameters: KdfParameters
@@ -141,9 +223,7 @@ class Accounts:
     def _make(self) -> _NewAccount:
         passphrase, parameters = generate_passphrase(), KdfParameters.fresh()
         kek = passphrases.derive(passphrase, parameters)
-        return _NewAccount(
-            new_id(), new_id(), new_secret(), passphrase, parameters, kek, generate_keys(self._rsa_bits)
-        )
+        return _NewAccount(new_id(), new_secret(), passphrase, parameters, kek, generate_keys(self._rsa_bits))
 
     def _insert(self, session: Session, username: str, code: str | None, new: _NewAccount) -> None:
         role = self._may_register(session, username, code, use=True)
@@ -164,52 +244,9 @@ class Accounts:
             )
         )
         session.flush()
-        session.add(self._method_row(new))
-        session.add(self._key_row(new))
+        session.add(passphrase_method(self._master, new.user_id, new.account_key, new.parameters, new.kek))
+        session.add(key_row(self._master, new.user_id, 1, new.account_key, new.keys))
         self._transactions.record(Event("register", new.user_id, "user", new.user_id, detail=role))
-
-    def _method_row(self, new: _NewAccount) -> UnlockMethod:
-        return UnlockMethod(
-            id=new.method_id,
-            user_id=new.user_id,
-            kind="passphrase",
-            memory_kib=new.parameters.memory_kib,
-            iterations=new.parameters.iterations,
-            lanes=new.parameters.lanes,
-            salt=new.parameters.salt,
-            master_key_id=self._master.key_id,
-            sealed_account_key=seal_account_key(
-                self._master,
-                new.kek,
-                new.account_key,
-                user=new.user_id,
-                method=new.method_id,
-                kind="passphrase",
-                parameters=new.parameters,
-            ),
-            created_at=clock.now(),
-        )
-
-    def _key_row(self, new: _NewAccount) -> UserKey:
-        public = new.keys.public
-        wrap, sign = seal_private_keys(new.account_key, new.keys, user=new.user_id, key_version=1)
-        return UserKey(
-            id=new_id(),
-            user_id=new.user_id,
-            version=1,
-            wrap_public=public.wrap_der,
-            sign_public=public.sign_der,
-            fingerprint=public.fingerprint,
-            directory_key_id=self._master.key_id,
-            directory_mac=directory_mac(
-                self._master, user=new.user_id, key_version=1, fingerprint=public.fingerprint
-            ),
-            sealed_wrap_private=wrap,
-            sealed_sign_private=sign,
-            statement=None,
-            created_at=clock.now(),
-            retired_at=None,
-        )
 
     def change_passphrase(self, account: UnlockedAccount, current: str, new: str | None = None) -> str:
         """Seal the account key under a new passphrase, end every other session, and return the new passphrase.
@@ -219,16 +256,20 @@ class Accounts:
         """
         if new is not None:
             passphrases.check_own(new, account.username)
-        self._prove(account, current)
+        self.prove(account, current, "passphrase_change")
         chosen, parameters = new or generate_passphrase(), KdfParameters.fresh()
         kek = passphrases.derive(chosen, parameters)
+        reach("passphrase.derived")
         self._transactions.writing(
             lambda session: self._replace_method(session, account, parameters, kek), account.user_id
         )
         return chosen
 
-    def _prove(self, account: UnlockedAccount, passphrase: str) -> None:
-        """Open the account key with ``passphrase`` once more, as changes that matter ask for; guesses are counted."""
+    def prove(self, account: UnlockedAccount, passphrase: str, action: str) -> None:
+        """Open the account key with ``passphrase`` once more, as changes that matter ask for; guesses are counted.
+
+        Raises ``WrongLogin``; the failure is recorded as one of ``action``.
+        """
         attempts = self._transactions.writing(
             lambda session: throttle.count_attempt(session, self._master, name=account.username, address=None)
         )
@@ -248,17 +289,16 @@ class Accounts:
             )  # fmt: skip
         except Unreadable as unreadable:
             self._transactions.record_alone(
-                Event("passphrase_change", account.user_id, "user", account.user_id, succeeded=False)
+                Event(action, account.user_id, "user", account.user_id, succeeded=False)
             )
             raise WrongLogin("This is not your current passphrase.") from unreadable
         self._transactions.writing(lambda session: throttle.take_back(session, attempts))
 
     def _passphrase_method(self, session: Session, account: UnlockedAccount) -> UnlockMethod:
-        return session.scalars(
-            select(UnlockMethod)
-            .where(UnlockMethod.user_id == account.user_id, UnlockMethod.kind == "passphrase")
-            .with_for_update()
-        ).one()
+        method = method_of(session, account.user_id, "passphrase")
+        if method is None:
+            raise Unreadable("method:missing", "user", account.user_id)
+        return method
 
     def _replace_method(
         self, session: Session, account: UnlockedAccount, parameters: KdfParameters, kek: bytes
@@ -267,13 +307,9 @@ class Accounts:
         if user.state != "active" or user.credential_generation != account.generation:
             raise AccountDisabled
         method = self._passphrase_method(session, account)
-        method.memory_kib, method.iterations = parameters.memory_kib, parameters.iterations
-        method.lanes, method.salt = parameters.lanes, parameters.salt
-        method.master_key_id = self._master.key_id
-        method.sealed_account_key = seal_account_key(
-            self._master, kek, account.account_key,
-            user=account.user_id, method=method.id, kind=method.kind, parameters=parameters,
-        )  # fmt: skip
+        lock_with(self._master, method, account.account_key, parameters, kek)
+        session.flush()
+        reach("passphrase.written")
         # A new generation: a session's row that is put back afterwards is no session (P7).
         user.credential_generation += 1
         for row in session.scalars(select(LoginSession).where(LoginSession.user_id == account.user_id)):
@@ -282,6 +318,8 @@ class Accounts:
             else:
                 session.delete(row)
         user.device_mac = None
+        session.flush()
+        reach("passphrase.sessions_ended")
         self._transactions.record(Event("passphrase_change", account.user_id, "user", account.user_id))
 
     def _carry_over(self, row: LoginSession, account: UnlockedAccount, generation: int) -> None:
@@ -315,7 +353,7 @@ class Accounts:
 
     def list_accounts(self, account: UnlockedAccount | None) -> list[AccountView]:
         """List every account by name; ``account`` must be an administrator, or ``None`` for the operator."""
-        self._require_admin(account)
+        require_admin(account)
         with self._transactions.reading() as session:
             statement = select(*seals.columns(User)).order_by(User.username)
             return [_account_view(row) for (row,) in seals.verified_rows(session, statement, User)]
@@ -333,7 +371,7 @@ class Accounts:
         Disabling ends its sessions at once, in every worker. Raises ``NotFound``, and ``Conflict`` where no active
         administrator would be left.
         """
-        self._require_admin(account)
+        require_admin(account)
         if state not in {"active", "disabled", None}:
             raise BadInput("state", "The state is active or disabled.")
         if role not in {"admin", "user", None}:
@@ -345,11 +383,10 @@ class Accounts:
             user = session.scalar(
                 select(User).where(User.username == (fold_username(username) or "")).with_for_update()
             )
-            if user is None:
+            if user is None or user.state == "deleted":
                 raise NotFound("There is no such account.")
             self._apply(session, user, state, role)
-            if admins and not any(admin.role == "admin" and admin.state == "active" for admin in admins):
-                raise Conflict("The last administrator must stay one, and active.")
+            keep_an_admin(admins)
             self._transactions.record(
                 Event("account_change", actor, "user", user.id, detail=f"{user.role} {user.state}")
             )
@@ -372,10 +409,6 @@ class Accounts:
             user.credential_generation += 1
             for row in session.scalars(select(LoginSession).where(LoginSession.user_id == user.id)):
                 session.delete(row)
-
-    def _require_admin(self, account: UnlockedAccount | None) -> None:
-        if account is not None and not account.is_admin:
-            raise Forbidden("Only an administrator may do this.")
 
 
 def _account_view(user: Any) -> AccountView:

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vault.crypto.audit import decode_touched, encode_touched, entry_hash
-from vault.errors import AuditBroken
+from vault.errors import AuditBroken, KeyUnavailable, Unreadable
 from vault.models import AuditEntry, AuditHead
 from vault.services import clock, seals
 
@@ -24,6 +25,8 @@ HEAD_ID = b"docvault audit h"
 GENESIS = bytes(32)
 
 log = structlog.get_logger("vault.audit")
+
+_LOCKED_HEAD = select(*seals.columns(AuditHead)).where(AuditHead.id == HEAD_ID).with_for_update()
 
 
 @dataclass(frozen=True)
@@ -64,19 +67,30 @@ def make_head(session: Session) -> None:
     session.add(AuditHead(id=HEAD_ID, sequence=0, entry_hash=GENESIS))
 
 
-def append(session: Session, events: list[Event], request_id: bytes | None) -> None:
+class Position(NamedTuple):
+    """A place in the chain: the number of an entry, and its hash."""
+
+    sequence: int
+    entry_hash: bytes
+
+
+def append(session: Session, events: list[Event], request_id: bytes | None) -> tuple[Position, Position]:
     """Write ``events`` at the chain's end, with the rows that this transaction changed; the caller commits next.
 
-    The head's lock is held until the commit, so this stands last in a transaction.
+    Returns where the chain ended before and where it ends now. The head's lock is held until the commit, so this
+    stands last in a transaction.
     """
     changed = seals.touched(session)
-    head = session.scalar(select(AuditHead).where(AuditHead.id == HEAD_ID).with_for_update())
-    if head is None:
+    found = seals.verified_row(session, _LOCKED_HEAD, AuditHead, parameters={})
+    if found is None:
         raise AuditBroken
+    head = seals.believed(found[0])
+    before = Position(head.sequence, head.entry_hash)
+    sequence, previous = before
     for position, event in enumerate(events):
         rows = changed if position == 0 else []
         entry = AuditEntry(
-            sequence=head.sequence + 1,
+            sequence=sequence + 1,
             at=clock.now(),
             actor_id=event.actor_id,
             action=event.action,
@@ -87,13 +101,14 @@ def append(session: Session, events: list[Event], request_id: bytes | None) -> N
             detail=event.detail[:80] if event.detail else None,
             request_id=request_id,
             touched=encode_touched(rows),
-            previous_hash=head.entry_hash,
+            previous_hash=previous,
         )
         entry.entry_hash = hash_of(entry)
         entry.id = entry.entry_hash[:16]
-        session.add(entry)
-        head.sequence, head.entry_hash = entry.sequence, entry.entry_hash
-    session.flush()
+        seals.insert(session, entry)
+        sequence, previous = entry.sequence, entry.entry_hash
+    seals.change(session, AuditHead, head, sequence=sequence, entry_hash=previous)
+    return before, Position(sequence, previous)
 
 
 def tell(events: list[Event]) -> None:
@@ -118,22 +133,100 @@ class ChainEntry:
     at: datetime
     action: str
     touched: list[seals.Touched]
+    entry_hash: bytes
+    key_id: bytes
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A place where the chain is not what it should be, and in which way."""
+
+    position: int
+    text: str
+    at_end: bool = False
 
 
 def walk(session: Session) -> Iterator[ChainEntry]:
     """Yield every entry in order, verified; raises ``AuditBroken`` naming the first position that does not fit."""
     head = _head(session)
-    previous, expected = GENESIS, 1
-    statement = select(*seals.columns(AuditEntry)).order_by(AuditEntry.sequence)
-    for (row,) in seals.verified_rows(session, statement.execution_options(yield_per=500), AuditEntry):
-        if isinstance(row, seals.Refusal) or row.sequence != expected:
-            raise AuditBroken(f"The audit chain is broken at position {expected}.")
-        if row.previous_hash != previous or hash_of(row) != row.entry_hash:
-            raise AuditBroken(f"The audit chain is broken at position {expected}.")
-        yield ChainEntry(row.sequence, row.at, row.action, decode_touched(row.touched))
-        previous, expected = row.entry_hash, expected + 1
-    if head.sequence != expected - 1 or head.entry_hash != previous:
-        raise AuditBroken(f"The audit chain ends at position {expected - 1}, its head says {head.sequence}.")
+    for found in examine(session, Position(head.sequence, head.entry_hash)):
+        if isinstance(found, ChainEntry):
+            yield found
+        elif found.at_end:
+            raise AuditBroken(
+                f"The audit chain ends at position {found.position - 1}, its head says {head.sequence}."
+            )
+        else:
+            raise AuditBroken(f"The audit chain is broken at position {found.position}.")
+
+
+def examine(session: Session, head: Position | None) -> Iterator[ChainEntry | Fault]:
+    """Yield every entry in order, or what is wrong at its place, and go on after it; ``head`` ends the chain (M5).
+
+    An entry that was taken out shows as a gap, an edited or exchanged one by its seal, or by its hash where somebody
+    has the master key.
+    """
+    previous: bytes | None = GENESIS
+    expected = 1
+    entry = AuditEntry.__table__.c
+    statement = (
+        select(entry.sequence, entry.entry_hash, *seals.columns(AuditEntry))
+        .order_by(entry.sequence)
+        .execution_options(yield_per=500)
+    )
+    for sequence, said, row in seals.verified_rows(session, statement, AuditEntry, beside=2):
+        if type(sequence) is not int:
+            yield Fault(expected, "the entry was changed: it has no number")
+            continue
+        if sequence != expected:
+            yield Fault(expected, _gap(expected, sequence))
+            previous = None
+        yield _judged(row, sequence, previous)
+        previous, expected = said, sequence + 1
+    if head is not None and head.sequence != expected - 1:
+        yield Fault(expected, _gap(expected, head.sequence + 1), at_end=True)
+    elif head is not None and previous is not None and head.entry_hash != previous:
+        yield Fault(expected, "the head of the chain has another hash than its last entry", at_end=True)
+
+
+def _gap(expected: int, found: int) -> str:
+    if found < expected:
+        return f"the head of the chain says that it ends at {found - 1}"
+    if found == expected + 1:
+        return "the entry is missing"
+    return f"the entries up to {found - 1} are missing"
+
+
+def _judged(row: Any, sequence: int, previous: bytes | None) -> ChainEntry | Fault:
+    if isinstance(row, KeyUnavailable):
+        return Fault(sequence, "the entry is sealed under a master key that is not here")
+    if isinstance(row, Unreadable):
+        return Fault(sequence, "the entry was changed: it does not bear its seal")
+    if previous is not None and row.previous_hash != previous:
+        return Fault(sequence, "the entry does not follow the one before it")
+    if hash_of(row) != row.entry_hash:
+        return Fault(sequence, "the entry was changed: its hash does not fit")
+    try:
+        touched = decode_touched(row.touched)
+    except Unreadable:
+        return Fault(sequence, "the entry was changed: it names no rows that can be read")
+    return ChainEntry(sequence, row.at, row.action, touched, row.entry_hash, row.seal_key_id)
+
+
+def end(session: Session) -> Position:
+    """Return where the chain ends; raises ``AuditBroken`` when its head is gone or does not bear its seal."""
+    head = _head(session)
+    return Position(head.sequence, head.entry_hash)
+
+
+def hash_at(session: Session, sequence: int) -> bytes | None:
+    """Return the hash of the entry at a position, or ``None`` where none is, or none that can be believed."""
+    statement = select(*seals.columns(AuditEntry)).where(AuditEntry.sequence == sequence)
+    for (row,) in seals.verified_rows(session, statement, AuditEntry):
+        if not isinstance(row, seals.Refusal) and hash_of(row) == row.entry_hash:
+            found: bytes = row.entry_hash
+            return found
+    return None
 
 
 def _head(session: Session) -> AuditHead:

@@ -23,7 +23,7 @@ from vault.crypto.masterkey import MasterKeys
 from vault.crypto.parts import blob_name, blob_size, digest_matches
 from vault.crypto.randomness import random_below
 from vault.errors import AuditBroken, KeyUnavailable, Missing, StoreUnavailable, Unreadable
-from vault.models import Base, DocumentVersion, PartList, UserKey
+from vault.models import Base, DocumentVersion, MasterKey, PartList, UserKey
 from vault.services import audit, clock, seals
 from vault.services.access import OWNER
 from vault.services.audit import Event
@@ -82,6 +82,10 @@ class Risks:
     """Documents that no active account can read, with their owners."""
     no_recovery: list[bytes] = field(default_factory=list)
     """Active accounts that nothing but their passphrase opens."""
+
+
+def _untold(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
 
 
 @dataclass
@@ -188,11 +192,8 @@ class Check:
 
         ``deep`` also verifies each signature, and reads every blob; without it some are read, drawn by lot.
         """
-        report, seen, tell = Report(deep), _Seen(), told or (lambda what, done, total: None)
-        with self._transactions.reading() as session:
-            _take_snapshot(session)
-            self._rows(session, seen, report, tell)
-            self._chain(session, seen, report)
+        report, tell = Report(deep), told or _untold
+        seen = self.rows(report, tell)
         self._grants(seen, report)
         self._part_lists(seen, report)
         self._uploads(seen, report)
@@ -205,6 +206,15 @@ class Check:
             finding.owner_id = owners.get(finding.document_id or b"")
         report.ended_at = clock.now()
         return report
+
+    def rows(self, report: Report, tell: Told = _untold) -> _Seen:
+        """Read every row and compare it with the audit chain: I2, I4, I6, I9, and each signature where it is deep."""
+        seen = _Seen()
+        with self._transactions.reading() as session:
+            _take_snapshot(session)
+            self._rows(session, seen, report, tell)
+            self._chain(session, seen, report)
+        return seen
 
     def repair(self, report: Report) -> list[str]:
         """Move the blobs that nothing has named for 30 days to quarantine, and nothing else; return their names.
@@ -225,28 +235,15 @@ class Check:
             self._store.quarantine(names, f"{report.began_at:%Y%m%dT%H%M%SZ}")
         return names
 
-    def rows_by_key(self) -> dict[str, int]:
-        """Count the rows under each master key, by the key's id in hex."""
-        counted: dict[str, int] = {}
-        with self._transactions.reading() as session:
-            for model in _models():
-                key_id = seals.columns(model)[[c.key for c in seals.columns(model)].index("seal_key_id")]
-                statement = select(key_id, func.count()).group_by(key_id)
-                for key, count in session.execute(
-                    statement.execution_options(unverified="a figure for a report")
-                ):
-                    counted[key.hex()] = counted.get(key.hex(), 0) + count
-        return counted
-
     # Rows
 
     def _rows(self, session: Session, seen: _Seen, report: Report, tell: Told) -> None:
         """I2: every sealed row verifies, and with ``deep`` each signature in it. I9: under a key that is here."""
         signatures = Signatures(self._master) if report.deep else None
         totals = {model: _count(session, model) for model in _models()}
-        done, total = 0, sum(totals.values())
+        done, total, retired = 0, sum(totals.values()), _retired_keys(session)
         for model in totals:
-            table, away = model.__tablename__, 0
+            table, away, ids = model.__tablename__, 0, set[bytes]()
             keep, tracked = getattr(seen, table, None), table not in seals.UNTRACKED
             for row in _each(session, model):
                 done += 1
@@ -260,6 +257,11 @@ class Check:
                     self._damaged(seen, report, table, row.object_id, "its seal does not fit")
                     continue
                 report.counted[table] = report.counted.get(table, 0) + 1
+                if row.id in ids:
+                    self._damaged(seen, report, table, row.id, "is there twice")
+                ids.add(row.id)
+                if row.seal_key_id in retired:
+                    report.add("I9", f"{table} {row.id.hex()}: is under a master key that was retired")
                 if tracked:
                     seen.tracked[table, row.id] = row.row_version, row.seal
                 try:
@@ -284,7 +286,12 @@ class Check:
         report.add("I2", f"{table} {row_id.hex() if row_id else '?'}: {why}", document)
 
     def _chain(self, session: Session, seen: _Seen, report: Report) -> None:
-        """I6: the chain is whole; and each tracked row bears the version that the chain named last."""
+        """I6: the chain is whole and reaches the anchor; and each tracked row bears the version that it named last."""
+        anchor = self._transactions.halt.anchor
+        if anchor is not None:
+            anchor.look(session)
+            if anchor.alarm is not None:
+                report.add("I6", f"{anchor.alarm.said} {anchor.alarm.detail}")
         try:
             latest = audit.latest_versions(session)
         except AuditBroken as broken:
@@ -480,6 +487,11 @@ def _take_snapshot(session: Session) -> None:
 def _count(session: Session, model: type[Base]) -> int:
     statement = select(func.count()).select_from(model)
     return session.scalar(statement.execution_options(unverified="a figure for a progress bar")) or 0
+
+
+def _retired_keys(session: Session) -> set[bytes]:
+    rows = [row for (row,) in seals.verified_rows(session, select(*seals.columns(MasterKey)), MasterKey)]
+    return {row.key_id for row in rows if not isinstance(row, seals.Refusal) and row.retired_at is not None}
 
 
 def _each(session: Session, model: type[Base]) -> Iterator[Any]:

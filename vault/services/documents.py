@@ -17,6 +17,7 @@ from vault.crypto.randomness import new_id
 from vault.errors import BadInput, NotFound, PreconditionFailed
 from vault.models import (
     Document,
+    DocumentGeneration,
     DocumentIndex,
     DocumentVersion,
     PartList,
@@ -25,10 +26,11 @@ from vault.models import (
     User,
     Work,
 )
-from vault.services import clock, counting, names
+from vault.services import clock, counting, names, seals
 from vault.services.access import Gate, Held, Need, OpenVersion, entry_of, put_entry
 from vault.services.audit import Event
 from vault.services.contacts import Contacts
+from vault.services.quota import REKEY
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
 
@@ -65,6 +67,14 @@ class ReaderView:
 
 
 @dataclass(frozen=True)
+class ReadersPage:
+    """Some of those who may read, and the name to go on after where there are more."""
+
+    items: tuple[ReaderView, ...]
+    next: str | None
+
+
+@dataclass(frozen=True)
 class DocumentView(DocumentRow):
     version_id: bytes = b""
     number: int = 1
@@ -74,7 +84,12 @@ class DocumentView(DocumentRow):
     created_at: datetime | None = None
     may_edit: bool = False
     readers_list: tuple[ReaderView, ...] = ()
+    next_readers: str | None = None
     owner_fingerprint_words: str = ""
+    generation: int = 1
+    rekeyed_at: datetime | None = None
+    rekey: bytes | None = None
+    """The work that makes new keys at the moment; the owner's alone."""
 
 
 @dataclass(frozen=True)
@@ -96,24 +111,35 @@ class Documents:
         self._gate = gate
         self._contacts = contacts
 
-    def view(self, account: UnlockedAccount, document_id: bytes) -> DocumentView:
-        """Show one document to its owner or a reader: what it is, who may read it, and whose key counts."""
+    def view(
+        self, account: UnlockedAccount, document_id: bytes, *, after: str = "", limit: int | None = None
+    ) -> DocumentView:
+        """Show one document to its owner or a reader: what it is, who may read it, and whose key counts.
+
+        ``after`` and ``limit`` choose a page of its readers, by name.
+        """
         with (
             counting.opening(),
             self._transactions.reading(account.user_id, ("document", document_id)) as session,
         ):
             held = self._gate.find(session, account, document_id, Need.READ)
             opened = self._gate.open(session, account, held)
-            view = self._view(session, account, held, opened)
+            readers = self._readers(session, account, held, opened, after, limit)
+            view = self._view(session, account, held, opened, readers)
         self._gate.remember_soon(self._transactions, account, [opened])
         return view
 
     def _view(
-        self, session: Session, account: UnlockedAccount, held: Held, opened: OpenVersion
+        self,
+        session: Session,
+        account: UnlockedAccount,
+        held: Held,
+        opened: OpenVersion,
+        readers: ReadersPage,
     ) -> DocumentView:
         usernames = {opened.owner.id: opened.owner.username}
         row = row_of(held.document, held.grant, opened.entry, account, usernames)
-        readers = tuple(self._readers(session, account, held, opened))
+        generation = session.get(DocumentGeneration, held.document.id)
         return DocumentView(
             **row.__dict__,
             version_id=opened.version_id,
@@ -123,23 +149,53 @@ class Documents:
             sha256=opened.manifest.sha256.hex() if opened.manifest.sha256 else None,
             created_at=held.document.created_at,
             may_edit=held.is_owner,
-            readers_list=readers,
+            readers_list=readers.items,
+            next_readers=readers.next,
             owner_fingerprint_words=fingerprint_words(opened.owner.public.fingerprint),
+            generation=generation.number if generation else 1,
+            rekeyed_at=generation.rekeyed_at if generation else None,
+            rekey=_rekey_of(session, held),
         )
 
     def _readers(
-        self, session: Session, account: UnlockedAccount, held: Held, opened: OpenVersion
-    ) -> list[ReaderView]:
-        """List who may read: all of them for the owner, the owner and oneself for a reader."""
-        grants = [held.grant]
-        if held.is_owner:
-            grants = list(
-                session.scalars(
-                    select(SharedKeyRegistry).where(SharedKeyRegistry.version_id == held.document.version_id)
-                )
+        self,
+        session: Session,
+        account: UnlockedAccount,
+        held: Held,
+        opened: OpenVersion,
+        after: str = "",
+        limit: int | None = None,
+    ) -> ReadersPage:
+        """List who may read, the owner first, then by name; a reader is shown the owner and himself alone."""
+        if not held.is_owner:
+            words = fingerprint_words(opened.owner.public.fingerprint)
+            owner = ReaderView(opened.owner.username, True, False, held.document.created_at, None, words)
+            return ReadersPage((owner, *self._described(session, account, held, [held.grant])), None)
+        statement = (
+            select(User.username, *seals.columns(SharedKeyRegistry))
+            .join(User, User.id == SharedKeyRegistry.reader_id)
+            .where(
+                SharedKeyRegistry.version_id == held.document.version_id,
+                SharedKeyRegistry.reader_id != account.user_id,
+                User.username > after,
             )
+            .order_by(User.username)
+        )
+        limited = statement.limit(limit + 1) if limit else statement
+        found = [
+            (name, seals.believed(row))
+            for name, row in seals.verified_rows(session, limited, SharedKeyRegistry, beside=1)
+        ]
+        shown = found[:limit]
+        grants = [*([] if after else [held.grant]), *[row for _, row in shown]]
+        more = shown[-1][0] if len(found) > len(shown) else None
+        return ReadersPage(tuple(self._described(session, account, held, grants)), more)
+
+    def _described(
+        self, session: Session, account: UnlockedAccount, held: Held, grants: Sequence[Any]
+    ) -> list[ReaderView]:
         people = self._contacts.described(session, {grant.reader_id for grant in grants})
-        views = [
+        return [
             ReaderView(
                 people[grant.reader_id].username,
                 grant.reader_id == held.document.owner_id,
@@ -150,18 +206,15 @@ class Documents:
             )
             for grant in grants
         ]
-        if not held.is_owner:
-            words = fingerprint_words(opened.owner.public.fingerprint)
-            views.append(
-                ReaderView(opened.owner.username, True, False, held.document.created_at, None, words)
-            )
-        return sorted(views, key=lambda view: (not view.is_owner, view.username))
 
-    def readers(self, account: UnlockedAccount, document_id: bytes) -> tuple[ReaderView, ...]:
-        """List everybody who may read; the owner only."""
+    def readers(
+        self, account: UnlockedAccount, document_id: bytes, *, after: str = "", limit: int | None = None
+    ) -> ReadersPage:
+        """List everybody who may read, or a page of them; the owner only."""
         with self._transactions.reading(account.user_id, ("document", document_id)) as session:
             held = self._gate.find(session, account, document_id, Need.OWN)
-            return tuple(self._readers(session, account, held, self._gate.open(session, account, held)))
+            opened = self._gate.open(session, account, held)
+            return self._readers(session, account, held, opened, after, limit)
 
     def versions(self, account: UnlockedAccount, document_id: bytes) -> list[VersionView]:
         """List all versions, newest first; the owner only."""
@@ -245,28 +298,40 @@ class Documents:
 
     def _delete_one(self, session: Session, account: UnlockedAccount, document_id: bytes) -> None:
         self._gate.find(session, account, document_id, Need.OWN, lock=True)
-        document = session.get_one(Document, document_id)
-        versions = session.scalars(
-            select(DocumentVersion).where(DocumentVersion.document_id == document_id)
-        ).all()
-        stored = 0
-        for version in versions:
-            parts = session.get_one(PartList, version.id)
-            bury(session, {part.segment for part in decode_parts(parts.parts)})
-            stored += version.stored_bytes
-            session.delete(parts)
-        for model in (SharedKeyRegistry, DocumentIndex, Work):
-            for row in session.scalars(select(model).where(model.document_id == document_id)):
-                session.delete(row)
-        session.flush()
-        for version in versions:
-            session.delete(version)
-        session.flush()
-        session.delete(document)
-        owner = session.scalars(select(User).where(User.id == account.user_id).with_for_update()).one()
-        owner.stored_bytes -= stored
-        owner.documents -= 1
+        owner = session.scalars(
+            select(User).where(User.id == account.user_id).with_for_update(key_share=True)
+        ).one()
+        destroy(session, owner, session.get_one(Document, document_id))
         self._transactions.record(Event("delete", account.user_id, "document", document_id))
+
+
+def destroy(session: Session, owner: User, document: Document) -> None:
+    """Delete a document with its versions, grants and what readers remember, and order its blobs to be destroyed."""
+    versions = session.scalars(
+        select(DocumentVersion).where(DocumentVersion.document_id == document.id)
+    ).all()
+    for version in versions:
+        parts = session.get_one(PartList, version.id)
+        bury(session, {part.segment for part in decode_parts(parts.parts)})
+        owner.stored_bytes -= version.stored_bytes
+        session.delete(parts)
+    for model in (SharedKeyRegistry, DocumentIndex, Work):
+        for row in session.scalars(select(model).where(model.document_id == document.id)):
+            session.delete(row)
+    generation = session.get(DocumentGeneration, document.id)
+    if generation is not None:
+        session.delete(generation)
+    session.flush()
+    for version in versions:
+        session.delete(version)
+    session.flush()
+    session.delete(document)
+    owner.documents -= 1
+
+
+def _rekey_of(session: Session, held: Held) -> bytes | None:
+    row = session.scalar(select(Work).where(Work.document_id == held.document.id, Work.kind == REKEY))
+    return row.id if row is not None and held.is_owner else None
 
 
 def bury(
@@ -298,9 +363,9 @@ def bury(
 
 
 def signed(account: UnlockedAccount, version: DocumentVersion) -> bytes:
-    """Sign a version's row as it stands, as its owner."""
+    """Sign a version's row as it stands, as its owner, with the pair that the row names."""
     return sign_version(
-        account.private,
+        account.private_at(version.owner_key_version),
         document=version.document_id,
         version=version.id,
         number=version.number,

@@ -21,9 +21,9 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from vault.crypto.manifests import Manifest
-from vault.errors import Busy, Conflict, Missing, NotFound, StorageError, Unreadable
+from vault.errors import Busy, Conflict, Missing, NotFound, ReadOnly, StorageError, Unreadable
 from vault.metrics import CONTENT_BYTES
-from vault.models import PartList
+from vault.models import DocumentVersion, PartList
 from vault.services import counting, seals
 from vault.services.access import Gate, Held, Need, OpenVersion
 from vault.services.audit import Event
@@ -58,6 +58,7 @@ class Opened:
     size: int
     etag: str
     sha256: bytes | None
+    version_id: bytes
     _parts: list[Placed] = field(repr=False)
     _downloads: Downloads = field(repr=False)
     _account: UnlockedAccount = field(repr=False)
@@ -92,12 +93,12 @@ class Downloads:
                 version = self._gate.open_older(session, account, held, version_id)
             else:
                 version = self._gate.open(session, account, held)
-            parts = place(version.manifest, self._encoded_parts(session, version))
+            parts = place(version.manifest, self.encoded_parts(session, version))
         self._gate.remember_soon(self._transactions, account, [version])
         manifest = version.manifest
         return Opened(
             document_id, manifest.name, manifest.media_type, manifest.size, version.etag, manifest.sha256,
-            parts, self, account, perf_counter() - began,
+            manifest.version, parts, self, account, perf_counter() - began,
         )  # fmt: skip
 
     def open_many(self, account: UnlockedAccount, document_ids: Sequence[bytes]) -> list[Member]:
@@ -110,16 +111,19 @@ class Downloads:
             ):
                 held = self._gate.find(session, account, document_id, Need.READ)
                 version = self._gate.open(session, account, held)
-                encoded = self._encoded_parts(session, version)
+                encoded = self.encoded_parts(session, version)
                 place(version.manifest, encoded)
             members.append(Member(document_id, version.manifest, _made_at(held), encoded))
             opened.append(version)
         self._gate.remember_soon(self._transactions, account, opened)
         return members
 
-    def _encoded_parts(self, session: Session, version: OpenVersion) -> bytes:
+    def encoded_parts(self, session: Session, version: OpenVersion) -> bytes:
+        """Load the part list of a version that is open; ``place`` decodes it."""
         found = seals.verified_row(session, _PARTS, PartList, parameters={"version": version.version_id})
         if found is None:
+            if session.get(DocumentVersion, version.version_id) is None:
+                raise Conflict  # re-keyed or deleted since the version was looked up
             raise Unreadable("parts:missing", "document", version.document_id)
         encoded: bytes = seals.believed(found[0]).parts
         return encoded
@@ -135,41 +139,56 @@ class Downloads:
     ) -> Iterator[bytes]:
         """See ``Opened.stream``; ``seconds`` is what opening has taken so far."""
         began = perf_counter()
-        with counting.failing_to_open(), self._proving(account, opened.document_id):
+        with counting.failing_to_open(), self._proving(account, opened.document_id, opened.version_id):
             first, pieces = Content(self._store, parts).prove(start, stop)
         counting.opened(seconds + perf_counter() - began)
         self.record_begun(account, [opened.document_id])
-        return self._from(account, opened.document_id, first, pieces)
+        return self._from(account, opened, first, pieces)
 
     def _from(
-        self, account: UnlockedAccount, document_id: bytes, first: bytes, pieces: Generator[Sealed]
+        self, account: UnlockedAccount, opened: Opened, first: bytes, pieces: Generator[Sealed]
     ) -> Generator[bytes]:
         with closing(pieces):
             try:
-                yield from self.verified(account, document_id, pieces, first)
+                yield from self.verified(account, opened.document_id, opened.version_id, pieces, first)
             except GeneratorExit:
-                self.record_cut(account, document_id, "aborted")
+                self.record_cut(account, opened.document_id, "aborted")
                 raise
 
     def prove(self, account: UnlockedAccount, member: Member) -> None:
         """Prove of one of many documents what can be: the size of each blob, and the very last chunk."""
-        with counting.failing_to_open(), self._proving(account, member.document_id):
+        with (
+            counting.failing_to_open(),
+            self._proving(account, member.document_id, member.manifest.version),
+        ):
             self.content(member).prove_parts()
 
     def content(self, member: Member) -> Content:
         return Content(self._store, place(member.manifest, member.encoded_parts))
 
     def record_begun(self, account: UnlockedAccount, document_ids: Sequence[bytes]) -> None:
-        """Write that these documents are being sent, one entry each; without that nothing is sent."""
+        """Write that these documents are being sent, one entry each; without that nothing is sent.
+
+        Only where the database takes nothing in at all does the log have to do (F32): reading goes on.
+        """
 
         def work(session: Session) -> None:
             for document_id in document_ids:
                 self._transactions.record(Event("download", account.user_id, "document", document_id))
 
-        self._transactions.writing(work)
+        try:
+            self._transactions.writing(work, always=True)
+        except ReadOnly:
+            for document_id in document_ids:
+                log.error("download_not_recorded", actor=account.user_id.hex(), object=document_id.hex())
 
     def verified(
-        self, account: UnlockedAccount, document_id: bytes, pieces: Iterator[Sealed], first: bytes = b""
+        self,
+        account: UnlockedAccount,
+        document_id: bytes,
+        version_id: bytes,
+        pieces: Iterator[Sealed],
+        first: bytes = b"",
     ) -> Generator[bytes]:
         """Open pieces of one document as they come, after the first; whatever cuts them short is audited."""
         right = Right(self._transactions, account, document_id)
@@ -184,23 +203,27 @@ class Downloads:
                 CONTENT_BYTES.add("sent", amount=sealed.length)
         except StorageError as error:
             self._look_again(account, document_id, right)
+            self._look_for(account, document_id, version_id)
             self._record_damage(account, document_id, type(error).__name__)
             raise
         except Unreadable as error:
             if not error.recorded:
+                self._look_for(account, document_id, version_id)
                 self._record_damage(account, document_id, error.reason)
             raise
 
     @contextmanager
-    def _proving(self, account: UnlockedAccount, document_id: bytes) -> Iterator[None]:
+    def _proving(self, account: UnlockedAccount, document_id: bytes, version_id: bytes) -> Iterator[None]:
         about = ("document", document_id)
         try:
             yield
         except Unreadable as unreadable:
+            self._look_for(account, document_id, version_id)
             self._transactions.record_unreadable(unreadable, account.user_id, about)
             raise
         except Missing as missing:
             self._look_again(account, document_id, Right(self._transactions, account, document_id))
+            self._look_for(account, document_id, version_id)
             lost = Unreadable("blob:missing")
             self._transactions.record_unreadable(lost, account.user_id, about)
             raise lost from missing
@@ -211,6 +234,14 @@ class Downloads:
         if why is not None:
             self.record_cut(account, document_id, why)
             raise NotFound
+
+    def _look_for(self, account: UnlockedAccount, document_id: bytes, version_id: bytes) -> None:
+        """Raise ``Conflict`` where a re-key has taken the version away, whose blobs may be gone: that is no damage."""
+        with self._transactions.reading(account.user_id, ("document", document_id)) as session:
+            is_there = session.get(DocumentVersion, version_id) is not None
+        if not is_there:
+            self.record_cut(account, document_id, "rekeyed")
+            raise Conflict
 
     def record_cut(self, account: UnlockedAccount, document_id: bytes, why: str) -> None:
         """Write that a document was not sent to its end though nothing is damaged."""

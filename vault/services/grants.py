@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from struct import Struct
 from typing import Any
 
 from sqlalchemy import select
@@ -14,7 +15,7 @@ from vault.crypto.grants import sign_grant, wrap_dek
 from vault.crypto.manifests import Manifest
 from vault.crypto.randomness import new_id
 from vault.errors import BadInput
-from vault.models import SharedKeyRegistry, User, Work
+from vault.models import EPOCH, MICROSECOND, SharedKeyRegistry, User, Work
 from vault.services import clock, seals
 from vault.services.contacts import Person
 from vault.services.unlocked import UnlockedAccount
@@ -46,7 +47,7 @@ def find_recipients(session: Session, account: UnlockedAccount, usernames: Seque
     for username in usernames:
         if username == account.username:
             raise BadInput("recipients", "You own this document already; name somebody else.")
-        if username not in users:
+        if username not in users or users[username].state == "deleted":
             raise BadInput("recipients", f"There is no user named {username}.")
         if users[username].state != "active":
             raise BadInput("recipients", f"{username} cannot receive documents at the moment.")
@@ -97,15 +98,38 @@ def grant(
     )  # fmt: skip
 
 
-def waiting_wrap(account: UnlockedAccount, document_id: bytes, reader_id: bytes) -> Work:
-    """Note that a reader's wrap waits until the owner has confirmed his new fingerprint."""
+WAITING = "wrap"
+"""The kind of work that is a reader's wrap, waiting until the owner has confirmed his new fingerprint."""
+_TERMS = Struct(">qq")
+
+
+def waiting_wrap(
+    account: UnlockedAccount, document_id: bytes, reader_id: bytes, terms: SharedKeyRegistry | None = None
+) -> Work:
+    """Note that a reader's wrap waits until the owner has confirmed his new fingerprint, and the terms he had."""
     return Work(
         id=new_id(),
-        kind="wrap",
+        kind=WAITING,
         user_id=account.user_id,
         document_id=document_id,
         other_id=reader_id,
-        cursor=None,
+        cursor=None if terms is None else _terms(terms),
         total=1,
         created_at=clock.now(),
     )
+
+
+def terms_of(row: Work) -> tuple[datetime, datetime | None]:
+    """Read since when, and until when, somebody whose wrap waits may read."""
+    if row.cursor is None:
+        return row.created_at, None
+    since, end = _TERMS.unpack(row.cursor)
+    return EPOCH + since * MICROSECOND, None if end < 0 else EPOCH + end * MICROSECOND
+
+
+def _terms(grant: SharedKeyRegistry) -> bytes:
+    return _TERMS.pack(_micros(grant.since), -1 if grant.expires_at is None else _micros(grant.expires_at))
+
+
+def _micros(time: datetime) -> int:
+    return (time - EPOCH) // MICROSECOND

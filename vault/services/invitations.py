@@ -43,6 +43,7 @@ class InvitationView:
     created_at: datetime
     expires_at: datetime
     created_by: str | None
+    kind: str = "invitation"
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,30 @@ class Invitations:
             raise CodeInvalid
         return found
 
-    def check(self, session: Session, code: str, username: str, *, use: bool) -> str:
-        """Return the kind of a code that is valid for ``username``; with ``use`` it is spent by this transaction."""
+    def add_reset(self, session: Session, username: str, account: UnlockedAccount | None) -> Invited:
+        """Add a code for new keys of somebody who is there already; an older one stops working."""
+        _delete_resets(session, username)
+        code = new_code()
+        row = self._row("reset", username, code, account.user_id if account else None)
+        session.add(row)
+        by = account.username if account else None
+        return Invited(InvitationView(row.id, username, row.created_at, row.expires_at, by, row.kind), code)
+
+    def find_reset(self, session: Session, code: str) -> Invitation:
+        """Load the row of a code for new keys; raises ``CodeInvalid`` for any other code."""
         found = self._find(session, code)
+        if found.kind != "reset":
+            raise CodeInvalid
+        return found
+
+    def check(self, session: Session, code: str, username: str, *, use: bool) -> str:
+        """Return the kind of a code that is valid for ``username``; with ``use`` it is spent by this transaction.
+
+        A code for new keys is none for a registration.
+        """
+        found = self._find(session, code)
+        if found.kind == "reset":
+            raise CodeInvalid
         if found.username not in {None, username}:
             raise BadInput("username", "This invitation is for another user name.")
         kind = found.kind
@@ -156,7 +178,7 @@ class Invitations:
                 select(*seals.columns(Invitation, User))
                 .select_from(Invitation)
                 .outerjoin(User, User.id == Invitation.created_by)
-                .where(Invitation.kind == "invitation", Invitation.expires_at > clock.now())
+                .where(Invitation.kind != "setup", Invitation.expires_at > clock.now())
                 .order_by(Invitation.created_at)
             )
             return [
@@ -166,6 +188,7 @@ class Invitations:
                     row.created_at,
                     row.expires_at,
                     getattr(user, "username", None),
+                    row.kind,
                 )
                 for row, user in seals.verified_rows(session, statement, Invitation, User)
                 if not isinstance(row, seals.Refusal)
@@ -178,7 +201,7 @@ class Invitations:
 
         def work(session: Session) -> None:
             row = session.get(Invitation, invitation_id)
-            if row is None or row.kind != "invitation":
+            if row is None or row.kind == "setup":
                 raise NotFound
             session.delete(row)
             self._transactions.record(Event("withdraw", actor, "invitation", invitation_id))
@@ -193,6 +216,21 @@ def _has_admin(session: Session) -> bool:
 def _require_admin(account: UnlockedAccount | None) -> None:
     if account is not None and not account.is_admin:
         raise Forbidden("Only an administrator may do this.")
+
+
+def _delete_resets(session: Session, username: str) -> list[bytes]:
+    rows = session.scalars(
+        select(Invitation).where(Invitation.kind == "reset", Invitation.username == username)
+    ).all()
+    for row in rows:
+        session.delete(row)
+    return [row.id for row in rows]
+
+
+def void_resets(session: Session, record: Transactions, user: User) -> None:
+    """Make a code for new keys worthless: who gets in by himself has not lost everything."""
+    for row_id in _delete_resets(session, user.username):
+        record.record(Event("reset_voided", user.id, "invitation", row_id))
 
 
 def forget_expired(session: Session, limit: int, record: Transactions) -> int:

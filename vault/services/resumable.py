@@ -42,16 +42,18 @@ from vault.errors import (
     Exists,
     Forbidden,
     Gone,
+    KeyUnavailable,
     Locked,
     LoginRequired,
     NotFound,
     OffsetMismatch,
     TooLarge,
+    UnderUnknownKey,
     Unreadable,
     VaultError,
 )
 from vault.models import Upload
-from vault.services import clock, names, seals
+from vault.services import clock, names, promotion, seals
 from vault.services.access import Gate
 from vault.services.audit import Event
 from vault.services.documents import bury
@@ -160,6 +162,7 @@ class Resumable:
         def work(session: Session) -> tuple[bytes, datetime]:
             row = begin_upload(session, account.user_id, kind, length, account.upload_day, self._limits)
             row.sealed_metadata = self._sealed(account, row.id, told)
+            seals.insert(session, row)
             return row.id, row.expires_at
 
         upload_id, expires_at = self._transactions.writing(work, account.user_id)
@@ -209,19 +212,36 @@ class Resumable:
     def _ticket(self, user_id: bytes, token: str) -> UploadTicket:
         """Open an upload's token; one that is edited or somebody else's is ``NotFound``, an old one ``Gone``."""
         try:
-            ticket = read_upload_token(self._master, token)
+            ticket = self._read(token)
         except Unreadable:
             raise NotFound from None
         if ticket.user != user_id:
             raise NotFound
+        if ticket.key_id != self._master.key_id:
+            self._refuse_when_over(ticket)
         if ticket.expires_at <= clock.now():
             raise Gone
         return ticket
 
+    def _read(self, token: str) -> UploadTicket:
+        """Read a token; raises ``KeyUnavailable`` where it is this server that lacks its master key."""
+        try:
+            return read_upload_token(self._master, token)
+        except UnderUnknownKey:
+            with self._transactions.reading() as session:
+                if promotion.lacking(session, self._master):
+                    raise KeyUnavailable from None
+            raise
+
+    def _refuse_when_over(self, ticket: UploadTicket) -> None:
+        with self._transactions.reading() as session:
+            if promotion.is_over(session, ticket.key_id):
+                raise Gone
+
     def exists(self, token: str) -> bool:
         """Tell whether a token is one of ours, whoever's: who is not logged in is then told to log in, and waits."""
         try:
-            return read_upload_token(self._master, token).expires_at > clock.now()
+            return self._read(token).expires_at > clock.now()
         except Unreadable:
             return False
 
@@ -456,7 +476,7 @@ class Resumable:
         if wishes.document_id is not None:
             return self._uploads.replace(session, account, draft, wishes.document_id)
         readers = self._uploads.readers(session, account, unique(wishes.recipients))
-        return self._uploads.insert(session, account, draft, readers)
+        return self._uploads.insert(session, account, self._uploads.prepare(account, draft), readers)
 
     # Join
 

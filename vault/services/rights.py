@@ -66,8 +66,8 @@ class Right:
     def _why_not(self) -> str | None:
         with self._transactions.reading(self._reader, ("document", self._document)) as session:
             if self._verified is not None:
-                seen = session.connection().execute(_SEALS, self._parameters).one_or_none()
-                if seen is not None and tuple(seen) == self._verified:
+                seen = session.connection().execute(_SEALS, self._parameters).all()
+                if [tuple(row) for row in seen] == [self._verified]:
                     return self._expired()
             found = seals.verified_row(
                 session, _ROWS, User, Document, SharedKeyRegistry, parameters=self._parameters

@@ -3,7 +3,8 @@
 ``install`` hangs two duties on the unit of work. A row that is loaded or refreshed must bear a seal that fits,
 else ``Unreadable``; a row that is flushed is compared with what was verified, and sealed anew. So an edited row
 is refused at the first look, and no update can put a fresh seal on somebody's edit (attack M9): an UPDATE writes
-the changed columns and a seal over the verified values of all others.
+the changed columns and a seal over the verified values of all others. ``insert``, ``change`` and ``remove`` do the
+same for rows that ``verified_rows`` gave, without the unit of work: a flush costs five times as much.
 
 A seal has no freshness: an older row put back whole bears a good one. What each transaction changed is therefore
 named in the audit chain (``audit.py``), and ``docvault check`` compares.
@@ -18,8 +19,10 @@ from hmac import compare_digest
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Select, Table, event, inspect
+from sqlalchemy import Delete, Insert, Select, Table, Update, bindparam, delete, event, inspect, update
+from sqlalchemy import insert as inserting
 from sqlalchemy.orm import InstanceState, ORMExecuteState, Session
+from sqlalchemy.orm.exc import StaleDataError
 
 from vault.crypto.masterkey import MasterKeys
 from vault.crypto.purposes import MASTER_ROWS
@@ -134,7 +137,8 @@ def _broken(table: _Table, row_id: bytes) -> Unreadable:
     return Unreadable(f"seal:{table.name}", table.name, row_id if isinstance(row_id, bytes) else None)
 
 
-def _keys_of(session: Session) -> MasterKeys:
+def keys_of(session: Session) -> MasterKeys:
+    """Give the master keys that this session verifies and seals with."""
     keys: MasterKeys = session.info["master_keys"]
     return keys
 
@@ -148,7 +152,7 @@ def _on_load(instance: Any, session: Session | None) -> None:
         version, key_id, seal, row_id = have["row_version"], have["seal_key_id"], have["seal"], have["id"]
     except KeyError:
         raise Unreadable(f"seal:{table.name}:partial", table.name) from None
-    _verify(_keys_of(session), table, row_id, version, values, key_id, seal)
+    _verify(keys_of(session), table, row_id, version, values, key_id, seal)
     instance._verified = values
 
 
@@ -176,7 +180,7 @@ def _note(session: Session, table: _Table, row_id: bytes, version: int, seal: by
 
 
 def _seal_now(session: Session, instance: Any, version: int) -> None:
-    table, master = _table(type(instance)), _keys_of(session)
+    table, master = _table(type(instance)), keys_of(session)
     values = tuple([getattr(instance, name) for name in table.columns])
     instance.row_version = version
     instance.seal_key_id = master.key_id
@@ -208,6 +212,36 @@ def _before_flush(session: Session, context: Any, instances: Any) -> None:
         _note(session, _table(type(instance)), instance.id, 0, b"")
 
 
+def reseal(session: Session, model: type[Any], rows: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
+    """Seal verified rows anew under the newest master key, each with the columns beside it changed.
+
+    The rows come from ``verified_rows`` of this transaction, which holds them locked; all of them change the same
+    columns. Twenty times quicker than the unit of work.
+    """
+    if not rows:
+        return
+    table, key_id, key = _table(model), keys_of(session).key_id, keys_of(session).derive(MASTER_ROWS)
+    writes = []
+    for row, changed in rows:
+        version = row.row_version + 1
+        values = table.sealed_of(row._replace(**changed))
+        seal = table.sealer.seal(key, row.id, version, values)
+        _note(session, table, row.id, version, seal)
+        own = {"row_version": version, "seal_key_id": key_id, "seal": seal, **changed}
+        writes.append({"_id": row.id, "_version": row.row_version, **own})
+    sql = _sql_table(model)
+    statement = update(sql).where(sql.c.id == bindparam("_id"), sql.c.row_version == bindparam("_version"))
+    session.connection().execute(statement, writes)
+
+
+def discard(session: Session, model: type[Any], row_ids: Sequence[bytes]) -> None:
+    """Delete rows whether or not they verify, for rows that only ever let somebody in; the chain is told."""
+    table = _table(model)
+    for row_id in row_ids:
+        _note(session, table, row_id, 0, b"")
+    session.connection().execute(delete(_sql_table(model)).where(_sql_table(model).c.id.in_(row_ids)))
+
+
 def _refuse_partial(state: ORMExecuteState) -> None:
     if state.execution_options.get("unverified") or state.is_column_load or state.is_relationship_load:
         return
@@ -222,12 +256,13 @@ def _refuse_partial(state: ORMExecuteState) -> None:
 
 
 def install(session_class: Any) -> None:
-    """Hang the duties on every session of this class; each session needs ``info["master_keys"]``."""
+    """Hang the duties on every session of this class, once; each session needs ``info["master_keys"]``."""
     if not event.contains(Base, "load", _load):
         event.listen(Base, "load", _load, propagate=True)
         event.listen(Base, "refresh", _refresh, propagate=True)
-    event.listen(session_class, "before_flush", _before_flush)
-    event.listen(session_class, "do_orm_execute", _refuse_partial)
+    if not event.contains(session_class, "before_flush", _before_flush):
+        event.listen(session_class, "before_flush", _before_flush)
+        event.listen(session_class, "do_orm_execute", _refuse_partial)
 
 
 def verified_rows(
@@ -245,7 +280,7 @@ def verified_rows(
     tells why it cannot be believed: the caller decides, so that one edited row cannot take a whole list away. Ten
     times cheaper than entities; for lists and checks.
     """
-    keys = _RowKeys(_keys_of(session))
+    keys = _RowKeys(keys_of(session))
     readers, start = [], beside
     for model in models:
         table = _table(model)
@@ -287,14 +322,60 @@ def _reader(keys: _RowKeys, table: _Table, part: slice) -> Callable[[Sequence[An
     return read
 
 
+def renewed(session: Session, model: type[Any], row: Any, **changed: Any) -> dict[str, Any]:
+    """Give what ``write_renewed`` needs to write a row that ``verified_rows`` gave with some columns changed."""
+    table, master = _table(model), keys_of(session)
+    version = row.row_version + 1
+    values = table.sealed_of(row._replace(**changed))
+    seal = table.sealer.seal(master.derive(MASTER_ROWS), row.id, version, values)
+    own = {"row_version": version, "seal_key_id": master.key_id, "seal": seal}
+    return {f"new_{name}": value for name, value in (changed | own).items()} | {
+        "row_id": row.id,
+        "verified": row.seal,
+    }
+
+
+def write_renewed(session: Session, model: type[Any], rows: Sequence[dict[str, Any]]) -> None:
+    """Write many rows of an untracked table at once, each only while it bears the seal that was verified (M9).
+
+    A tenth of what entities cost. A row that was changed since is left alone: the caller holds what keeps it still.
+    """
+    if not rows:
+        return
+    table = _sql_table(model)
+    if table.name not in UNTRACKED:
+        raise RuntimeError("rows that the audit chain follows are changed through the unit of work only")
+    new = [name for name in rows[0] if name.startswith("new_")]
+    columns: dict[str, Any] = {name.removeprefix("new_"): bindparam(name) for name in new}
+    statement = (
+        table.update()
+        .where(table.c.id == bindparam("row_id"), table.c.seal == bindparam("verified"))
+        .values(columns)
+    )
+    for start in range(0, len(rows), 1000):
+        session.connection().execute(statement, rows[start : start + 1000])
+
+
+def remove_all(session: Session, model: type[Any], *conditions: Any) -> None:
+    """Delete rows of an untracked table at once, whatever they say."""
+    table = _sql_table(model)
+    if table.name not in UNTRACKED:
+        raise RuntimeError("rows that the audit chain follows are deleted through the unit of work only")
+    session.connection().execute(table.delete().where(*conditions))
+
+
 def verified_row(
     session: Session, statement: Select[Any], *models: type[Any], parameters: Mapping[str, Any]
 ) -> tuple[Any, ...] | None:
     """Run a statement that finds one row of each model at most; ``None`` when it finds nothing.
 
     See ``verified_rows``. A statement made once, with its values as ``parameters``, costs a fifth of an entity's.
+    Two results are ``Unreadable``: the database has lost its unique keys, and an older row stands beside the row
+    (attack M10).
     """
     found = list(verified_rows(session, statement, *models, parameters=parameters))
+    if len(found) > 1:
+        raise Unreadable(f"twice:{_table(models[0]).name}", _table(models[0]).name)
     return found[0] if found else None
 
 
@@ -305,6 +386,83 @@ def believed(row: Any) -> Any:
     return row
 
 
+def key_id_of(model: type[Any]) -> Any:
+    """Give the column that names the master key of a row's seal."""
+    return _sql_table(model).c.seal_key_id
+
+
 def columns(*models: type[Any]) -> list[Any]:
     """Give all columns of ``models``, in the order that ``verified_rows`` expects."""
     return [column for model in models for column in _sql_table(model).columns]
+
+
+def insert(session: Session, *rows: Any) -> None:
+    """Write new rows now, in this order, sealed and noted; none becomes part of the session.
+
+    What they refer to must be in the database already: what the session has yet to add is not flushed first.
+    """
+    connection = session.connection()
+    for row in rows:
+        _seal_now(session, row, 1)
+        have, statements = row.__dict__, _statements(type(row))
+        connection.execute(statements.insert, {name: have[name] for name in statements.names})
+
+
+def change(session: Session, model: type[Any], row: Any, **changes: Any) -> Any:
+    """Write new values into a row that ``verified_rows`` gave, seal it anew, and return it as it is now.
+
+    Raises ``StaleDataError``, which tries the whole transaction again, where somebody else has changed it since. An
+    entity of the same row must not wait in the session: its flush would be stale.
+    """
+    table, master = _table(model), keys_of(session)
+    version = row.row_version + 1
+    changed = row._replace(row_version=version, seal_key_id=master.key_id, **changes)
+    seal = table.sealer.seal(master.derive(MASTER_ROWS), row.id, version, table.sealed_of(changed))
+    changed = changed._replace(seal=seal)
+    written = {name: getattr(changed, name) for name in (*changes, "row_version", "seal_key_id", "seal")}
+    statement = _statements(model).update_of(tuple(written))
+    result = session.connection().execute(statement, {**written, **_seen(row)})
+    if result.rowcount != 1:
+        raise StaleDataError
+    _note(session, table, row.id, version, seal)
+    return changed
+
+
+def remove(session: Session, model: type[Any], row: Any) -> None:
+    """Delete a row that ``verified_rows`` gave; raises ``StaleDataError`` as ``change`` does."""
+    if session.connection().execute(_statements(model).delete, _seen(row)).rowcount != 1:
+        raise StaleDataError
+    _note(session, _table(model), row.id, 0, b"")
+
+
+def _seen(row: Any) -> dict[str, Any]:
+    return {"seen_id": row.id, "seen_version": row.row_version}
+
+
+class _Statements:
+    """The statements that write one table's rows, made once: making one costs more than running it."""
+
+    def __init__(self, model: type[Any]) -> None:
+        self._table = table = _sql_table(model)
+        self.names = [column.key for column in table.columns]
+        self.insert: Insert = inserting(table)
+        self._seen = (table.c.id == bindparam("seen_id"), table.c.row_version == bindparam("seen_version"))
+        self.delete: Delete = delete(table).where(*self._seen)
+        self._updates: dict[tuple[str, ...], Update] = {}
+
+    def update_of(self, names: tuple[str, ...]) -> Update:
+        found = self._updates.get(names)
+        if found is None:
+            values: dict[str, Any] = {name: bindparam(name) for name in names}
+            found = self._updates[names] = update(self._table).where(*self._seen).values(values)
+        return found
+
+
+_written: dict[type[Any], _Statements] = {}
+
+
+def _statements(model: type[Any]) -> _Statements:
+    found = _written.get(model)
+    if found is None:
+        found = _written[model] = _Statements(model)
+    return found

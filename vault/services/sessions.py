@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 from vault.crypto.accounts import (
     open_account_key,
     open_session,
-    seal_account_key,
     seal_session,
     subject_mac,
 )
@@ -25,12 +24,21 @@ from vault.crypto.masterkey import MasterKeys
 from vault.crypto.passphrase import KdfParameters, normalise
 from vault.crypto.randomness import new_id, new_secret
 from vault.crypto.tokens import TokenClaims, issue_token, read_token
-from vault.errors import AccountDisabled, LoginRequired, NotFound, Unreadable, WrongLogin
+from vault.errors import (
+    AccountDisabled,
+    KeyUnavailable,
+    LoginRequired,
+    NotFound,
+    UnderUnknownKey,
+    Unreadable,
+    WrongLogin,
+)
 from vault.models import LoginSession, UnlockMethod, User, UserKey
-from vault.services import clock, counting, passphrases, seals, throttle
-from vault.services.accounts import parameters_of
+from vault.services import clock, counting, passphrases, promotion, seals, throttle
+from vault.services.accounts import lock_with, parameters_of
 from vault.services.audit import Event
 from vault.services.contacts import verified_public
+from vault.services.invitations import void_resets
 from vault.services.transactions import Transactions
 from vault.services.unlocked import OwnKeys, UnlockedAccount
 from vault.services.usernames import fold_username
@@ -115,7 +123,8 @@ class Sessions:
         attempts = self._transactions.writing(
             lambda session: throttle.count_attempt(
                 session, self._master, name=None if known else name, address=address
-            )
+            ),
+            always=True,
         )
         lock, began = self._lock_of(folded), perf_counter()
         kek = passphrases.derive(passphrase, lock.parameters)
@@ -139,11 +148,7 @@ class Sessions:
             user = session.scalar(select(User).where(User.username == username))
             if user is None:
                 return False
-            if (
-                device
-                and user.device_mac
-                and compare_digest(user.device_mac, subject_mac(self._master, "device", device))
-            ):
+            if device and user.device_mac and self._is_device(user.device_mac, device):
                 return True
             user_id = user.id
         if not token:
@@ -152,6 +157,12 @@ class Sessions:
             return self.identify(token).user_id == user_id
         except LoginRequired:
             return False
+
+    def _is_device(self, mac: bytes, device: str) -> bool:
+        return any(
+            compare_digest(mac, subject_mac(self._master, "device", device, key_id))
+            for key_id in self._master.key_ids
+        )
 
     def _lock_of(self, username: str | None) -> _Lock:
         with self._transactions.reading() as session:
@@ -211,7 +222,7 @@ class Sessions:
             if user.state != "active":
                 raise AccountDisabled
             if raised is not None:
-                self._seal_anew(method, account_key, *raised)
+                lock_with(self._master, method, account_key, *raised)
             throttle.take_back(session, attempts)
             started = clock.now()
             user.previous_login_at, user.last_login_at = user.last_login_at, started
@@ -219,28 +230,14 @@ class Sessions:
             row = self._new_row(user, account_key, secret, client, started)
             session.add(row)
             self._transactions.record(Event("login", user.id, "session", row.id))
+            void_resets(session, self._transactions, user)
             return self._unlocked(
                 row, user, self._current_key(session, user), account_key, secret, started.date()
             )
 
-        account = self._transactions.writing(work, lock.user_id, ("user", lock.user_id or bytes(16)))
+        about = ("user", lock.user_id or bytes(16))
+        account = self._transactions.writing(work, lock.user_id, about, always=True)
         return LoggedIn(self.token_for(account), device, account)
-
-    def _seal_anew(
-        self, method: UnlockMethod, account_key: bytes, parameters: KdfParameters, kek: bytes
-    ) -> None:
-        method.memory_kib, method.iterations = parameters.memory_kib, parameters.iterations
-        method.lanes, method.salt = parameters.lanes, parameters.salt
-        method.master_key_id = self._master.key_id
-        method.sealed_account_key = seal_account_key(
-            self._master,
-            kek,
-            account_key,
-            user=method.user_id,
-            method=method.id,
-            kind=method.kind,
-            parameters=parameters,
-        )
 
     def _new_row(
         self, user: User, account_key: bytes, secret: bytes, client: str, started: datetime
@@ -307,12 +304,28 @@ class Sessions:
     def bearer(self, token: str) -> TokenClaims:
         """Read a token that is ours and of today, without a look at the database: its session may be over.
 
-        Raises ``LoginRequired``.
+        Only for a token under an older master key the database is asked whether that key still counts. Raises
+        ``LoginRequired``, or ``KeyUnavailable`` where it is this server that lacks a key.
         """
         try:
-            return read_token(self._master, token, clock.now())
+            claims = read_token(self._master, token, clock.now())
+        except UnderUnknownKey as unknown:
+            self._refuse_when_behind()
+            raise LoginRequired from unknown
         except Unreadable as unreadable:
             raise LoginRequired from unreadable
+        if claims.key_id != self._master.key_id and self._is_over(claims.key_id):
+            raise LoginRequired
+        return claims
+
+    def _refuse_when_behind(self) -> None:
+        with self._transactions.reading() as session:
+            if promotion.lacking(session, self._master):
+                raise KeyUnavailable
+
+    def _is_over(self, key_id: bytes) -> bool:
+        with self._transactions.reading() as session:
+            return promotion.is_over(session, key_id)
 
     def recognise(self, claims: TokenClaims, *, alive: bool = True) -> UnlockedAccount:
         """Open the session that a token speaks of, as ``identify`` does; the token may have grown old meanwhile."""
@@ -322,7 +335,7 @@ class Sessions:
         except Unreadable as unreadable:
             raise LoginRequired from unreadable
         if alive and clock.now() - seen > SEEN_EVERY:
-            self._transactions.writing(lambda session: self._see(session, account.session_id))
+            self._transactions.writing(lambda session: self._see(session, account.session_id), always=True)
             account.idle_expires_at = min(account.expires_at, clock.now() + self._idle)
         return account
 
@@ -379,12 +392,14 @@ class Sessions:
     renew = token_for
 
     def is_worn(self, token: str) -> bool:
-        """Tell whether a good token is worth renewing."""
+        """Tell whether a good token is worth renewing; one under an older master key always is."""
         try:
             claims = read_token(self._master, token, clock.now())
         except Unreadable:
             return False
-        return claims.expires_at - clock.now() < TOKEN_LIFE - RENEW_AFTER
+        return (
+            claims.key_id != self._master.key_id or claims.expires_at - clock.now() < TOKEN_LIFE - RENEW_AFTER
+        )
 
     def list_sessions(self, account: UnlockedAccount) -> list[SessionView]:
         """List one's own live sessions, newest first."""
@@ -433,7 +448,7 @@ class Sessions:
                 self._transactions.record(Event(action, account.user_id, "session", ended[0].id))
             return len(ended)
 
-        return self._transactions.writing(work, account.user_id)
+        return self._transactions.writing(work, account.user_id, always=True)
 
 
 def forget_dead_sessions(session: Session, idle: timedelta, limit: int) -> int:

@@ -15,13 +15,15 @@ from sqlalchemy.orm import Session
 
 from vault.crypto.grants import sign_grant
 from vault.errors import BadInput, Forbidden, NotFound
+from vault.failpoints import reach
 from vault.models import Document, DocumentIndex, DocumentVersion, SharedKeyRegistry, User, Work
 from vault.services import clock
 from vault.services.access import READ, Gate, Held, Need, OpenVersion, put_entry
 from vault.services.audit import Event
 from vault.services.contacts import Contacts, Person
 from vault.services.documents import signed
-from vault.services.grants import find_recipients, grant, unique
+from vault.services.grants import WAITING, find_recipients, grant, unique
+from vault.services.rekey import ask_in
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
 from vault.services.usernames import fold_username
@@ -57,7 +59,7 @@ class Sharing:
         def work(session: Session) -> None:
             opened = [self._owned(session, account, document_id) for document_id in document_ids]
             ids = find_recipients(session, account, wanted)
-            people = self._contacts.people(session, set(ids))
+            people = self._contacts.people(session, set(ids), hold=True)
             self._contacts.meet(session, account, *people.values())
             for held, version in opened:
                 self._grant_all(session, account, held, version, list(people.values()), expires_at)
@@ -93,8 +95,16 @@ class Sharing:
             else:
                 row.expires_at = expires_at
                 self._sign(account, row)
+            reach("share.after_grant")
             self._transactions.record(
-                Event("share", account.user_id, "document", document.id, subject_id=person.id)
+                Event(
+                    "share",
+                    account.user_id,
+                    "document",
+                    document.id,
+                    subject_id=person.id,
+                    detail=_until(expires_at),
+                )
             )
 
     def _grants(self, session: Session, document: Document) -> dict[bytes, SharedKeyRegistry]:
@@ -105,21 +115,29 @@ class Sharing:
 
     def _sign(self, account: UnlockedAccount, row: SharedKeyRegistry) -> None:
         row.signature = sign_grant(
-            account.private,
+            account.private_at(row.granter_key_version),
             document=row.document_id,
             version=row.version_id,
             epoch=row.epoch,
             granter=account.user_id,
-            granter_key_version=account.key_version,
+            granter_key_version=row.granter_key_version,
             reader=row.reader_id,
             permission=row.permission,
             expires_at=row.expires_at,
         )
 
     def revoke(
-        self, account: UnlockedAccount, document_ids: Sequence[bytes], usernames: Sequence[str]
-    ) -> None:
+        self,
+        account: UnlockedAccount,
+        document_ids: Sequence[bytes],
+        usernames: Sequence[str],
+        *,
+        rekey: bool = False,
+        at_once: bool = False,
+    ) -> list[bytes]:
         """Take these people's right to read these documents away, from the next request on.
+
+        With ``rekey`` new keys are asked for as well; returns the works that make them, which ``Rekey`` carries on.
 
         Who cannot read a document anyway is passed over, unless nobody named can: then ``BadInput``. What somebody
         has read he may have copied; no key can take that back.
@@ -128,19 +146,21 @@ class Sharing:
         if not wanted:
             raise BadInput("recipients", "Name at least one person.")
 
-        def work(session: Session) -> None:
+        def work(session: Session) -> list[bytes]:
             users = session.scalars(
                 select(User).where(User.username.in_([fold_username(name) or name for name in wanted]))
             ).all()
             ids = {user.id for user in users} - {account.user_id}
-            revoked = 0
+            revoked = {}
             for document_id in document_ids:
                 held, version = self._owned(session, account, document_id)
-                revoked += self._revoke_one(session, account, held, version, ids)
-            if not revoked:
+                revoked[document_id] = self._revoke_one(session, account, held, version, ids)
+            if not any(revoked.values()):
                 raise BadInput("recipients", "Nobody of these may read this.")
+            asked = [document_id for document_id, count in revoked.items() if rekey and count]
+            return [ask_in(session, account, document_id, at_once=at_once).id for document_id in asked]
 
-        self._transactions.writing(work, account.user_id, _about(document_ids))
+        return self._transactions.writing(work, account.user_id, _about(document_ids))
 
     def _revoke_one(
         self,
@@ -152,7 +172,7 @@ class Sharing:
     ) -> int:
         document = held.document
         waiting = session.scalars(
-            select(Work).where(Work.document_id == document.id, Work.kind == "wrap")
+            select(Work).where(Work.document_id == document.id, Work.kind == WAITING)
         ).all()
         gone = [row for row in self._grants(session, document).values() if row.reader_id in user_ids]
         for work in waiting:
@@ -229,8 +249,22 @@ def end_expired_grants(session: Session, limit: int, record: Transactions) -> in
         session.delete(row)
         forget_reader(session, row.document_id, row.reader_id)
         document.readers -= 1
-        record.record(Event("share_expired", None, "document", document.id, subject_id=row.reader_id))
+        record.record(
+            Event(
+                "share_expired",
+                None,
+                "document",
+                document.id,
+                subject_id=row.reader_id,
+                detail=_until(row.expires_at),
+            )
+        )
     return len(rows)
+
+
+def _until(expires_at: datetime | None) -> str | None:
+    """Say in an audit entry when a share ends: after that the row is gone, and the sweep comes later."""
+    return expires_at.isoformat() if expires_at is not None else None
 
 
 def _about(document_ids: Sequence[bytes]) -> tuple[str, bytes] | None:

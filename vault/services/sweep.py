@@ -2,7 +2,8 @@
 
 A blob goes only because a sealed record says so (a tombstone, an expired upload row), never because no row names it:
 a restored older database must not cost the newer documents. The sweep refuses to run while the audit chain does not
-verify. Work is done in batches, so that a kill at any point only leaves the rest to the next sweep.
+verify, or the anchor is ahead of it. Work is done in batches, so that a kill at any point only leaves the rest to the
+next sweep.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from vault.crypto.parts import blob_name
 from vault.crypto.randomness import new_id
 from vault.failpoints import reach
 from vault.models import DocumentVersion, Lease, PartList, Tombstone, Upload
-from vault.services import audit, clock, invitations, sessions, sharing, throttle
+from vault.services import audit, backup, clock, deletion, invitations, sessions, sharing, throttle
 from vault.services.audit import Event
 from vault.services.documents import bury
 from vault.services.transactions import Transactions
@@ -42,6 +43,7 @@ class Swept:
     sessions: int = 0
     attempts: int = 0
     codes: int = 0
+    purges: int = 0
 
 
 class Sweep:
@@ -53,7 +55,11 @@ class Sweep:
         self._idle = idle
 
     def run(self) -> Swept:
-        """Sweep everything that is due; raises ``AuditBroken`` before touching anything when the chain is broken."""
+        """Sweep everything that is due.
+
+        Raises ``AuditBroken`` or ``ReadOnly`` before touching anything when the chain is broken or behind its anchor.
+        """
+        self._transactions.refuse_while_halted(now=True)
         with self._transactions.reading() as session:
             for _ in audit.walk(session):
                 pass
@@ -64,6 +70,7 @@ class Sweep:
         swept.sessions = self._all(lambda session: sessions.forget_dead_sessions(session, self._idle, BATCH))
         swept.attempts = self._all(lambda session: throttle.forget_old(session, BATCH))
         swept.codes = self._all(lambda session: invitations.forget_expired(session, BATCH, record))
+        swept.purges = deletion.purge(self._transactions, float("inf"))
         while self._destroy_some(swept):
             pass
         return swept
@@ -103,8 +110,13 @@ class Sweep:
         return len(rows)
 
     def _destroy_some(self, swept: Swept) -> bool:
-        """Destroy the blobs of one batch of due tombstones, then drop the tombstones; tell whether there was any."""
+        """Destroy the blobs of one batch of due tombstones, then drop the tombstones; tell whether there was any.
+
+        While a backup is being made this waits for the next sweep.
+        """
         with self._transactions.reading() as session:
+            if backup.under_way(session):
+                return False
             due = session.scalars(
                 select(Tombstone).where(Tombstone.destroy_after <= clock.now()).limit(BATCH)
             ).all()

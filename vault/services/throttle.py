@@ -46,20 +46,25 @@ def count_attempt(
     """
     limits = []
     if address is not None:
-        limits.append((subject_mac(master, "address", address_group(address)), PER_ADDRESS))
+        limits.append((_subjects(master, "address", address_group(address)), PER_ADDRESS))
     if name is not None:
-        limits.append((subject_mac(master, "name", name), PER_NAME))
+        limits.append((_subjects(master, "name", name), PER_NAME))
     since = clock.now() - WINDOW
-    for subject, limit in limits:
+    for subjects, limit in limits:
         found = session.scalars(
-            select(LoginAttempt).where(LoginAttempt.subject == subject, LoginAttempt.at > since)
+            select(LoginAttempt).where(LoginAttempt.subject.in_(subjects), LoginAttempt.at > since)
         ).all()
         if len(found) >= limit:
             oldest = min(attempt.at for attempt in found)
             raise TooManyAttempts(max(1, round((oldest + WINDOW - clock.now()).total_seconds())))
-    made = [LoginAttempt(id=new_id(), subject=subject, at=clock.now()) for subject, _ in limits]
+    made = [LoginAttempt(id=new_id(), subject=subjects[0], at=clock.now()) for subjects, _ in limits]
     session.add_all(made)
     return [attempt.id for attempt in made]
+
+
+def _subjects(master: MasterKeys, kind: str, text: str) -> list[bytes]:
+    """Name a subject under each master key, the one that seals first: servers that seal with different ones agree."""
+    return [subject_mac(master, kind, text, key_id) for key_id in master.key_ids]
 
 
 def take_back(session: Session, attempts: list[bytes]) -> None:

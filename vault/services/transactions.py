@@ -21,11 +21,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
-from vault.errors import Busy, Conflict, Forbidden, NotFound, Unreadable
+from vault.errors import Busy, Conflict, Forbidden, NotFound, ReadOnly, Unreadable
 from vault.failpoints import reach
 from vault.metrics import DATABASE_ERRORS
-from vault.services import audit, counting, seals
+from vault.services import audit, counting, promotion, seals
 from vault.services.audit import Event
+from vault.services.halt import Halt, refusal
 
 T = TypeVar("T")
 
@@ -39,9 +40,16 @@ log = structlog.get_logger("vault.transactions")
 class Transactions:
     """Reading and writing on one session, for one request."""
 
-    def __init__(self, session: Session, request_id: bytes | None = None, turn: Lock | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        request_id: bytes | None = None,
+        turn: Lock | None = None,
+        halt: Halt | None = None,
+    ) -> None:
         self.session = session
         self.request_id = request_id
+        self.halt = halt or Halt(None)
         self._turn = turn
         self._events: list[Event] = []
 
@@ -71,13 +79,34 @@ class Transactions:
         finally:
             give_back(self.session)
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """Run a block that only reads and sees one state of the database, from its first question to its last.
+
+        It may last as long as it has to: SQLite keeps the old state beside the new one, PostgreSQL reads repeatably.
+        """
+        with self.reading() as session:
+            if session.get_bind().dialect.name == "postgresql":
+                connection = session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+                connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            yield session
+
     def writing(
-        self, work: Callable[[Session], T], actor: bytes | None = None, about: tuple[str, bytes] | None = None
+        self,
+        work: Callable[[Session], T],
+        actor: bytes | None = None,
+        about: tuple[str, bytes] | None = None,
+        *,
+        always: bool = False,
     ) -> T:
         """Run ``work`` in one transaction, append its events, commit; try the whole again when it lost a race.
 
         ``work`` may run several times: it must load what it needs itself and change nothing outside the database.
+        Raises ``ReadOnly`` while nothing may be changed; ``always`` is for coming, going and reading, and their
+        entries in the audit chain.
         """
+        if not always:
+            self.refuse_while_halted()
         try:
             return self._try_writing(work)
         except Unreadable as unreadable:
@@ -86,6 +115,12 @@ class Transactions:
         except (Forbidden, NotFound) as denied:
             self._record_denied(denied, actor, about)
             raise
+
+    def refuse_while_halted(self, *, now: bool = False) -> None:
+        """Raise ``ReadOnly`` while nothing may be changed; with ``now`` the anchor is looked at once more."""
+        alarm = self.halt.alarm(self, now=now)
+        if alarm is not None:
+            raise ReadOnly(alarm.said)
 
     def _try_writing(self, work: Callable[[Session], T]) -> T:
         for attempt in range(1, TRIES + 1):
@@ -96,6 +131,9 @@ class Transactions:
                     DATABASE_ERRORS.add("conflict")
                     raise Conflict from lost
             except DBAPIError as error:
+                why = refusal(error)
+                if why is not None:
+                    raise self.halt.refused_by_database(why) from error
                 if getattr(error.orig, "sqlstate", None) not in RETRIED_STATES or attempt == TRIES:
                     raise _busy(error) from error
             DATABASE_ERRORS.add("retried")
@@ -110,21 +148,29 @@ class Transactions:
         session = self.session
         give_back(session)
         seals.forget_touched(session)
+        session.info.pop("held", None)
         self._events = []
         try:
             with _pool_translated():
                 session.connection(execution_options={"docvault_writing": True})
+            keys = seals.keys_of(session)
+            is_known = promotion.admit(session, keys)
             result = work(session)
             session.flush()
             if seals.touched(session) and not self._events:
                 raise RuntimeError("a change of tracked rows needs an audit event")
+            if not is_known:
+                self._events.append(promotion.enter(session, keys))
             if self._events:
-                audit.append(session, self._events, self.request_id)
+                before, ended = audit.append(session, self._events, self.request_id)
+                self.halt.check_end(before)
             act = self._events[0].action if self._events else "unrecorded"
             reach(f"{act}.before_commit")
             session.commit()
             reach(f"{act}.after_commit")
             audit.tell(self._events)
+            if self._events:
+                self.halt.committed(ended)
             for event in self._events:
                 counting.happened(event.action, event.succeeded)
             return result
@@ -135,7 +181,7 @@ class Transactions:
 
     def record_alone(self, event: Event) -> None:
         """Commit an event that has no effect of its own: a failure, a refusal, the start of a download."""
-        self.writing(lambda session: self.record(event))
+        self.writing(lambda session: self.record(event), always=True)
 
     def record_unreadable(
         self, unreadable: Unreadable, actor: bytes | None, about: tuple[str, bytes] | None = None
@@ -158,7 +204,10 @@ class Transactions:
         """Write one ``denied`` for whoever asked for what he may not have, or for what is not there: the same work."""
         if about is not None:
             event = Event("denied", actor, *about, succeeded=False, detail=type(denied).__name__)
-            self._try_writing(lambda session: self.record(event))
+            try:
+                self._try_writing(lambda session: self.record(event))
+            except ReadOnly:
+                log.error("denied_not_recorded", object_kind=about[0], object=about[1].hex())
 
 
 def give_back(session: Session) -> None:

@@ -11,8 +11,9 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from vault.crypto.manifests import Manifest, Part, Segment, encode_parts, parts_digest, seal_manifest
@@ -30,13 +31,12 @@ from vault.errors import (
 from vault.models import (
     Document,
     DocumentVersion,
-    LoginSession,
     PartList,
     SharedKeyRegistry,
     Upload,
     User,
 )
-from vault.services import clock, names
+from vault.services import clock, names, seals
 from vault.services.access import OWNER, READ, Gate, Held, Need, OpenVersion, entry_of, new_entry, put_entry
 from vault.services.audit import Event
 from vault.services.contacts import Contacts, Person
@@ -44,10 +44,12 @@ from vault.services.documents import signed
 from vault.services.downloads import Downloads
 from vault.services.grants import find_recipients, grant, owner_self, unique, waiting_wrap
 from vault.services.pipeline import Pipeline, Read, pieces_of
-from vault.services.quota import WHOLE, Limits, begin_upload
+from vault.services.quota import WHOLE, Limits, begin_upload, locked_user
 from vault.services.transactions import Transactions
-from vault.services.unlocked import UnlockedAccount
+from vault.services.unlocked import UnlockedAccount, is_current
 from vault.storage.protocol import BlobStore
+
+_UPLOAD = select(*seals.columns(Upload)).where(Upload.id == bindparam("upload"))
 
 
 @dataclass(frozen=True)
@@ -158,8 +160,9 @@ class Uploads:
         try:
             if document_id is not None:
                 return [self._commit_version(account, drafts[0], document_id)]
+            fresh = [self.prepare(account, draft) for draft in drafts]
             return self._transactions.writing(
-                lambda session: self._insert_all(session, account, drafts, recipients), account.user_id
+                lambda session: self._insert_all(session, account, fresh, recipients), account.user_id
             )
         except BaseException:
             self.give_up(drafts)
@@ -171,6 +174,7 @@ class Uploads:
 
     def _begin(self, session: Session, account: UnlockedAccount, length: int | None) -> bytes:
         row = begin_upload(session, account.user_id, WHOLE, length, clock.now().date(), self._limits)
+        seals.insert(session, row)
         return row.id
 
     def _let_expire(self, upload_ids: Sequence[bytes]) -> None:
@@ -214,7 +218,7 @@ class Uploads:
 
     def _commit_version(self, account: UnlockedAccount, draft: Draft, document_id: bytes) -> bytes:
         def work(session: Session) -> bytes:
-            self._forget_rows(session, [draft])
+            self._forget_rows(session, [draft.received])
             return self.replace(session, account, draft, document_id)
 
         return self._transactions.writing(work, account.user_id, ("document", document_id))
@@ -223,53 +227,59 @@ class Uploads:
         self,
         session: Session,
         account: UnlockedAccount,
-        drafts: Sequence[Draft],
+        fresh: Sequence[Fresh],
         recipients: Sequence[bytes],
     ) -> list[bytes]:
         readers = self._people(session, account, recipients)
-        self._forget_rows(session, drafts)
-        return [self.insert(session, account, draft, readers) for draft in drafts]
+        self._forget_rows(session, [one.draft.received for one in fresh])
+        return [self.insert(session, account, one, readers) for one in fresh]
 
-    def _forget_rows(self, session: Session, drafts: Sequence[Draft]) -> None:
+    def _forget_rows(self, session: Session, received: Sequence[Received]) -> None:
         """Delete the upload rows of what becomes a document now; raises ``BrokenOff`` where one has expired."""
-        for draft in drafts:
-            for segment in draft.received.segments:
-                row = session.get(Upload, segment.id)
-                if row is None:
+        for content in received:
+            for segment in content.segments:
+                found = seals.verified_row(session, _UPLOAD, Upload, parameters={"upload": segment.id})
+                if found is None:
                     raise BrokenOff("This upload expired before it was complete. Please send it again.")
-                session.delete(row)
+                seals.remove(session, Upload, seals.believed(found[0]))
+
+    def prepare(self, account: UnlockedAccount, draft: Draft) -> Fresh:
+        """Make all that a new document needs of its owner, before a transaction: others wait for who writes."""
+        made, dek = clock.now(), new_secret()
+        manifest = draft.manifest(account, new_id(), new_id(), 1)
+        own = grant(account, owner_self(account), manifest, dek, 0, OWNER, None, since=made, came_at=made)
+        entry = new_entry(account, manifest.document, entry_of(manifest, 0))
+        rows = self._version(account, manifest, draft.received, dek, epoch=0, made=made)
+        return Fresh(draft, manifest, dek, made, account.key_version, (*rows, own, entry))
 
     def insert(
-        self, session: Session, account: UnlockedAccount, draft: Draft, readers: Sequence[Person]
+        self, session: Session, account: UnlockedAccount, fresh: Fresh, readers: Sequence[Person]
     ) -> bytes:
-        """Make a document of a draft within a transaction; what becomes of its upload rows is the caller's."""
-        made, dek = clock.now(), new_secret()
-        # What is asked comes before what is added: each question would flush the additions that wait.
-        self._account_for(session, account, draft.received, documents=1)
-        manifest = draft.manifest(account, new_id(), new_id(), 1)
-        session.add(
-            Document(
-                id=manifest.document,
-                owner_id=account.user_id,
-                version_id=manifest.version,
-                number=1,
-                revision=0,
-                epoch=0,
-                readers=len(readers),
-                created_at=made,
-                changed_at=made,
-            )
+        """Make a document within a transaction; what becomes of its upload rows is the caller's.
+
+        Where the owner's pair has been changed since ``prepare``, it is made again: a retired one signs nothing.
+        """
+        self.account_for(session, account, fresh.draft.received.stored_bytes, documents=1)
+        if fresh.key_version != account.key_version:
+            fresh = self.prepare(account, fresh.draft)
+        manifest, made = fresh.manifest, fresh.made
+        document = Document(
+            id=manifest.document,
+            owner_id=account.user_id,
+            version_id=manifest.version,
+            number=1,
+            revision=0,
+            epoch=0,
+            readers=len(readers),
+            created_at=made,
+            changed_at=made,
         )
-        session.flush()
-        self._insert_version(session, account, manifest, draft.received, dek, epoch=0, made=made)
-        session.add(
-            grant(account, owner_self(account), manifest, dek, 0, OWNER, None, since=made, came_at=made)
-        )
-        for person in readers:
-            session.add(grant(account, person, manifest, dek, 0, READ, None, since=made, came_at=made))
-        session.add(new_entry(account, manifest.document, entry_of(manifest, 0)))
+        seals.insert(session, document, *fresh.rows)
         self._transactions.record(Event("upload", account.user_id, "document", manifest.document))
         for person in readers:
+            seals.insert(
+                session, grant(account, person, manifest, fresh.dek, 0, READ, None, since=made, came_at=made)
+            )
             self._transactions.record(
                 Event("share", account.user_id, "document", manifest.document, subject_id=person.id)
             )
@@ -280,7 +290,7 @@ class Uploads:
         statement = select(User).where(User.username.in_(usernames), User.state == "active")
         found = [user.id for user in session.scalars(statement) if user.id != account.user_id]
         reached = []
-        for person in self._contacts.people(session, set(found)).values() if found else ():
+        for person in self._contacts.people(session, set(found), hold=True).values() if found else ():
             try:
                 self._contacts.meet(session, account, person)
             except KeyChanged:
@@ -291,16 +301,16 @@ class Uploads:
     def _people(
         self, session: Session, account: UnlockedAccount, recipients: Sequence[bytes]
     ) -> list[Person]:
-        people = list(self._contacts.people(session, set(recipients)).values()) if recipients else []
+        found = self._contacts.people(session, set(recipients), hold=True) if recipients else {}
+        people = list(found.values())
         for person in people:
             if person.state != "active":
                 raise BadInput("recipients", f"{person.username} cannot receive documents at the moment.")
         self._contacts.meet(session, account, *people)
         return people
 
-    def _insert_version(
+    def _version(
         self,
-        session: Session,
         account: UnlockedAccount,
         manifest: Manifest,
         received: Received,
@@ -308,7 +318,8 @@ class Uploads:
         *,
         epoch: int,
         made: datetime,
-    ) -> None:
+    ) -> tuple[DocumentVersion, PartList]:
+        """Make the rows of a version, signed, in the order in which they are written."""
         version = DocumentVersion(
             id=manifest.version,
             document_id=manifest.document,
@@ -324,20 +335,41 @@ class Uploads:
             created_at=made,
         )
         version.signature = signed(account, version)
-        session.add(version)
-        session.flush()
-        session.add(PartList(id=manifest.version, parts=encode_parts(received.parts)))
+        return version, PartList(id=manifest.version, parts=encode_parts(received.parts))
 
-    def _account_for(
-        self, session: Session, account: UnlockedAccount, received: Received, documents: int
+    def insert_version(
+        self,
+        session: Session,
+        account: UnlockedAccount,
+        manifest: Manifest,
+        received: Received,
+        dek: bytes,
+        *,
+        epoch: int,
+        made: datetime,
     ) -> None:
-        owner = session.scalars(select(User).where(User.id == account.user_id).with_for_update()).one()
-        if owner.state != "active" or not _is_current(session, account, owner.credential_generation):
+        """Write a version with its part list within a transaction, signed by its owner."""
+        seals.insert(session, *self._version(account, manifest, received, dek, epoch=epoch, made=made))
+
+    def account_for(
+        self,
+        session: Session,
+        account: UnlockedAccount,
+        stored_bytes: int,
+        *,
+        documents: int = 0,
+        limited: bool = True,
+    ) -> None:
+        """Add to what the owner stores; raises ``LoginRequired``, or ``QuotaExceeded`` where no more fits."""
+        owner = locked_user(session, account.user_id)
+        if owner.state != "active" or not is_current(session, account, owner.credential_generation):
             raise LoginRequired
-        owner.stored_bytes += received.stored_bytes
-        owner.documents += documents
-        if self._limits.quota and owner.stored_bytes > self._limits.quota:
+        if owner.key_version != account.key_version:
+            self._contacts.take_own_keys(session, account)
+        stored = owner.stored_bytes + stored_bytes
+        if limited and self._limits.quota and stored > self._limits.quota:
             raise QuotaExceeded(self._limits.quota)
+        seals.change(session, User, owner, stored_bytes=stored, documents=owner.documents + documents)
 
     def replace(self, session: Session, account: UnlockedAccount, draft: Draft, document_id: bytes) -> bytes:
         """Make a draft the newest version within a transaction; all present readers get its key."""
@@ -347,16 +379,16 @@ class Uploads:
         document = held.document
         manifest = draft.manifest(account, document_id, new_id(), document.number + 1)
         manifest = manifest._replace(name=draft.name or opened.manifest.name, path=opened.manifest.path)
-        self._insert_version(session, account, manifest, draft.received, dek, epoch=document.epoch, made=made)
-        self._move_grants(session, account, held, opened, manifest, dek, made)
+        self.insert_version(session, account, manifest, draft.received, dek, epoch=document.epoch, made=made)
+        self.move_grants(session, account, held, opened, manifest, dek, made)
         document.version_id, document.number, document.revision = manifest.version, manifest.number, 0
         document.changed_at = made
         put_entry(session, account, document_id, entry_of(manifest, document.epoch))
-        self._account_for(session, account, draft.received, documents=0)
+        self.account_for(session, account, draft.received.stored_bytes)
         self._transactions.record(Event("replace", account.user_id, "document", document_id))
         return document_id
 
-    def _move_grants(
+    def move_grants(
         self,
         session: Session,
         account: UnlockedAccount,
@@ -364,19 +396,23 @@ class Uploads:
         opened: OpenVersion,
         manifest: Manifest,
         dek: bytes,
-        made: datetime,
+        made: datetime | None = None,
     ) -> None:
-        """Wrap the new version's key for all present readers; one whose fingerprint changed waits for the owner."""
+        """Wrap the new version's key for all present readers; one whose fingerprint changed waits for the owner.
+
+        Without ``made`` the content is the old one, and new to nobody.
+        """
         document = held.document
         grants = session.scalars(
             select(SharedKeyRegistry).where(SharedKeyRegistry.version_id == opened.version_id)
         ).all()
-        people = self._contacts.people(session, {row.reader_id for row in grants} - {account.user_id})
+        readers = {row.reader_id for row in grants} - {account.user_id}
+        people = self._contacts.people(session, readers, hold=True)
         for row in grants:
             if row.reader_id == account.user_id:
                 new = grant(
                     account, owner_self(account), manifest, dek, document.epoch, OWNER, None,
-                    since=row.since, came_at=made,
+                    since=row.since, came_at=made or row.came_at,
                 )  # fmt: skip
                 session.add(new)
                 continue
@@ -384,12 +420,12 @@ class Uploads:
             try:
                 self._contacts.meet(session, account, person)
             except KeyChanged:
-                session.add(waiting_wrap(account, document.id, person.id))
+                session.add(waiting_wrap(account, document.id, person.id, row))
                 document.readers -= 1
             else:
                 new = grant(
                     account, person, manifest, dek, document.epoch, row.permission, row.expires_at,
-                    since=row.since, came_at=made,
+                    since=row.since, came_at=made or row.came_at,
                 )  # fmt: skip
                 session.add(new)
             session.delete(row)
@@ -431,6 +467,18 @@ class Draft:
         )
 
 
+@dataclass(frozen=True)
+class Fresh:
+    """A new document before its transaction: its rows, besides its own and its readers', signed and in order."""
+
+    draft: Draft
+    manifest: Manifest
+    dek: bytes = field(repr=False)
+    made: datetime
+    key_version: int
+    rows: tuple[Any, ...]
+
+
 def _reader(pieces: Iterator[bytes]) -> Read:
     kept = bytearray()
 
@@ -445,11 +493,3 @@ def _reader(pieces: Iterator[bytes]) -> Read:
         return taken
 
     return read
-
-
-def _is_current(session: Session, account: UnlockedAccount, generation: int) -> bool:
-    """Tell whether a session still counts: of this generation, or carried over by the passphrase change."""
-    if account.generation == generation:
-        return True
-    row = session.get(LoginSession, account.session_id)
-    return row is not None and row.credential_generation == generation

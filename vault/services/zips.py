@@ -100,7 +100,8 @@ class Zips:
         names = names_in_zip([(member.manifest.path, member.manifest.name) for member in members])
         for name, member in zip(names, members, strict=True):
             archive.times[name] = member.made_at
-            content = self._downloads.verified(account, member.document_id, _taken(pieces, member))
+            taken = _taken(pieces, member)
+            content = self._downloads.verified(account, member.document_id, member.manifest.version, taken)
             archive.add(content, name, size=member.manifest.size)
         return Zip(name_of_zip(members), len(archive), members, archive, pieces, self, account)
 

@@ -8,8 +8,10 @@ database, the models, the crypto or the store.
 from flask import Blueprint, request
 
 from vault.http.identity import SAFE_METHODS, check_csrf
+from vault.wiring import alarm
 
 pages = Blueprint("web", __name__)
+pages.add_app_template_global(alarm, "alarm")
 READ_AS_A_STREAM = frozenset({"web.send_upload", "web.send_version"})
 
 
@@ -23,17 +25,49 @@ def check_token() -> None:
         check_csrf(request.form.get("csrf_token"))
 
 
-from vault.web import accounts, check, display, documents, people, selection, sessions, sharing, uploads  # noqa: E402
+from vault.web import (  # noqa: E402
+    accounts,
+    check,
+    contacts,
+    deletion,
+    display,
+    documents,
+    exposure,
+    history,
+    keypairs,
+    masterkey,
+    notices,
+    people,
+    recovery,
+    rekey,
+    resets,
+    selection,
+    sessions,
+    sharing,
+    uploads,
+    work,
+)
 
 __all__ = [
     "accounts",
     "check",
+    "contacts",
+    "deletion",
     "display",
     "documents",
+    "exposure",
+    "history",
+    "keypairs",
+    "masterkey",
+    "notices",
     "pages",
     "people",
+    "recovery",
+    "rekey",
+    "resets",
     "selection",
     "sessions",
     "sharing",
     "uploads",
+    "work",
 ]

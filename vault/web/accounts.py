@@ -54,10 +54,16 @@ def invitation() -> ResponseReturnValue:
 
 
 def account_page(form: PassphraseForm) -> ResponseReturnValue:
-    account = current_account()
-    sessions = services().sessions.list_sessions(account)
-    quota = services().settings.quota_bytes
-    return page("accounts/account.html", form, account=account, sessions=sessions, quota=quota)
+    account, vault = current_account(), services()
+    return page(
+        "accounts/account.html",
+        form,
+        account=account,
+        works=[work for work in vault.work.open(account) if work.kind == "exposed"],
+        sessions=vault.sessions.list_sessions(account),
+        recovery_made_at=vault.recovery.made_at(account),
+        quota=vault.settings.quota_bytes,
+    )
 
 
 @pages.get("/account")

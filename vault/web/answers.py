@@ -19,6 +19,8 @@ def page(template: str, form: FlaskForm | None = None, **shown: Any) -> tuple[st
 def put_beside(form: FlaskForm, error: VaultError, field: str = "") -> None:
     """Put the words of an error beside the field that it names, or above the form where it names none of it."""
     name = field or getattr(error, "field", "")
+    if isinstance(error, KeyChanged):
+        form.changed = error.username  # the page then leads to the dialog that confirms his key
     if name in form:
         form[name].errors = [*form[name].errors, str(error)]
     else:

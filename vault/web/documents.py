@@ -55,8 +55,9 @@ def download_zip() -> ResponseReturnValue:
 
 @pages.get("/documents/<id:document_id>")
 def document(document_id: bytes) -> ResponseReturnValue:
-    found = services().documents.view(current_account(), document_id)
-    return render_template("documents/document.html", document=found)
+    after = request.args.get("after", "")
+    found = services().documents.view(current_account(), document_id, after=after, limit=PAGE)
+    return render_template("documents/document.html", document=found, after=after)
 
 
 @pages.get("/documents/<id:document_id>/content")

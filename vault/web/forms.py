@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from flask_wtf import FlaskForm
 from wtforms import (
+    BooleanField,
     DateTimeLocalField,
     HiddenField,
     MultipleFileField,
@@ -63,6 +64,33 @@ class PassphraseForm(FlaskForm):
         return (self.passphrase.data or "") if self.choice.data == "own" else None
 
 
+class ProofForm(FlaskForm):
+    """The passphrase once more, as changes that matter ask for."""
+
+    current = PasswordField("Your passphrase", [InputRequired("Type your passphrase.")])
+
+
+class RecoverForm(FlaskForm):
+    username = StringField("User name", [InputRequired("Type your user name.")])
+    code = StringField("Recovery code", [InputRequired("Type the code from your recovery kit.")])
+
+
+class ResetForm(FlaskForm):
+    code = StringField("Reset code", [InputRequired("Type the code that you were given.")])
+    agreed = HiddenField()
+
+
+class DeleteAccountForm(FlaskForm):
+    confirm = StringField("User name once more", [InputRequired("Type the user name once more.")])
+
+
+class ContactForm(FlaskForm):
+    """Confirm a changed key; the words that were shown come back with the answer."""
+
+    fingerprint = HiddenField()
+    next = HiddenField()
+
+
 class SearchForm(FlaskForm):
     class Meta(FlaskForm.Meta):
         csrf = False
@@ -92,7 +120,12 @@ class ShareForm(FlaskForm):
         return None if moment is None else moment.replace(tzinfo=UTC)
 
 
-class RevokeForm(FlaskForm):
+class RekeyForm(FlaskForm):
+    at_once = BooleanField("Destroy what is under the old keys at once")
+
+
+class RevokeForm(RekeyForm):
+    rekey = BooleanField("Make new keys as well")
     readers = SelectMultipleField(
         "Readers", [InputRequired("Choose at least one person.")], choices=[], validate_choice=False
     )

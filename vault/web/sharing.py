@@ -9,6 +9,7 @@ from vault.web import pages
 from vault.web.answers import beside_fields, confirmed, done, page
 from vault.web.documents import owned_document
 from vault.web.forms import ConfirmForm, RevokeForm, ShareForm
+from vault.web.rekey import carry_on
 from vault.wiring import services
 
 
@@ -43,8 +44,12 @@ def revoke_page(documents: list[DocumentView], back: str) -> ResponseReturnValue
     if confirmed() and form.validate():
         with beside_fields(form):
             ids = [document.id for document in documents]
-            services().sharing.revoke(current_account(), ids, form.readers.data or [])
-            return done("The share has ended.", back)
+            asked = services().sharing.revoke(
+                current_account(), ids, form.readers.data or [],
+                rekey=form.rekey.data, at_once=form.at_once.data,
+            )  # fmt: skip
+            ended = "The share has ended."
+            return carry_on(asked, ended, back) if asked else done(ended, back)
     return page("sharing/revoke.html", form, documents=documents, back=back)
 
 

@@ -10,6 +10,7 @@ import { suggestions } from "./suggestions.js";
 import { timeLeft } from "./timeleft.js";
 import { typeBack } from "./passphrase.js";
 import { dropAnywhere, uploads } from "./uploads.js";
+import { work } from "./work.js";
 
 // Also called for what a dialog has loaded.
 function enhance(root) {
@@ -23,3 +24,4 @@ typeBack();
 dialogs(enhance);
 selection();
 dropAnywhere();
+work(document);

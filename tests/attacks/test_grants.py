@@ -1,0 +1,191 @@
+"""W4, W5, W8: two contents for two readers, rights that were raised, readers whom nobody let in."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.attacks.attacker import CANARY, Attacker, Row, answer, assert_refused
+from tests.cast import Vault
+from vault.crypto.grants import sign_grant, unwrap_dek, wrap_dek
+from vault.crypto.manifests import open_manifest, seal_manifest
+from vault.crypto.randomness import new_id, new_secret
+from vault.services.contacts import Person
+
+MASTER = pytest.mark.parametrize("master_key", [False, True], ids=["without", "with-master-key"])
+
+
+def content(vault: Vault, who: str, document: bytes) -> Any:
+    return vault.api(who).get(f"/documents/{document.hex()}/content")
+
+
+def grant_of(attacker: Attacker, document: bytes, who: str) -> Row:
+    return attacker.row(
+        "shared_key_registry", document_id=document, reader_id=attacker.vault.members[who].account.user_id
+    )
+
+
+def public_of(vault: Vault, who: str) -> Person:
+    with vault.services() as bundle, bundle.transactions.reading() as session:
+        return bundle.contacts.person(session, vault.members[who].account.user_id)
+
+
+# W4
+
+
+@pytest.mark.parametrize("mixed", ["the manifest of his own key", "the other's salt before it"])
+def test_w4_one_version_never_opens_under_two_keys(vault: Vault, mixed: str) -> None:
+    """The owner herself conspires with who holds the database: Bob is to read another contract than Charlie.
+
+    The manifest's seal commits to its key: a second key, however well wrapped and signed, opens nothing.
+    """
+    document = vault.upload("alice", CANARY, share=("bob", "charlie"))
+    other = vault.upload("alice", b"safe", share=("bob",))
+    attacker, alice = Attacker(vault), vault.alice.account
+    row = attacker.row("document_version", document_id=document)
+    own = grant_of(attacker, document, "alice")
+    dek = unwrap_dek(
+        alice.private, own["wrapped_dek"],
+        document=document, version=row["id"], reader=alice.user_id, key_version=1,
+    )  # fmt: skip
+    manifest = open_manifest(dek, row["sealed_manifest"], document=document, version=row["id"], revision=0)
+    second = new_secret()
+    theirs, bob = grant_of(attacker, document, "bob"), public_of(vault, "bob")
+    wrapped = wrap_dek(
+        bob.public, second, document=document, version=row["id"], reader=bob.id, key_version=bob.key_version
+    )
+    attacker.update("shared_key_registry", theirs["id"], wrapped_dek=wrapped)
+    attacker.reseal("shared_key_registry", theirs["id"])
+    if mixed.startswith("the manifest"):
+        sealed = seal_manifest(second, manifest)
+    else:
+        sealed = seal_manifest(second, manifest)[:24] + row["sealed_manifest"][24:]
+    assert_refused(vault, partial(content, vault, "bob", document), document)
+    assert vault.read("charlie", document) == CANARY
+    attacker.update("document_version", row["id"], sealed_manifest=sealed)
+    attacker.reseal("document_version", row["id"])
+    refused = [who for who in ("bob", "charlie") if answer(content(vault, who, document)).status >= 400]
+    assert refused == ["bob", "charlie"], "the signature is over the other bytes"
+    assert vault.read("bob", other) == b"safe"
+
+
+# W5
+
+
+@MASTER
+@pytest.mark.parametrize("column", ["permission", "expires_at"])
+def test_w5_a_raised_right_is_refused_to_read_and_to_share_on(
+    vault: Vault, column: str, master_key: bool
+) -> None:
+    document = vault.upload("alice", CANARY, share=("bob",))
+    attacker = Attacker(vault)
+    row = grant_of(attacker, document, "bob")
+    attacker.update(
+        "shared_key_registry", row["id"], **{column: "owner" if column == "permission" else 4 * 10**15}
+    )
+    if master_key:
+        attacker.reseal("shared_key_registry", row["id"])
+    assert_refused(vault, partial(content, vault, "bob", document), document)
+    grants = attacker.rows("shared_key_registry")
+    path, bob = f"/documents/{document.hex()}", vault.api("bob")
+    for act in (
+        partial(bob.post, f"{path}/shares", json={"usernames": ["charlie"]}),
+        partial(bob.delete, f"{path}/shares/alice"),
+        partial(bob.put, f"{path}/content", data=b"mine"),
+        partial(bob.delete, path),
+    ):
+        assert answer(act()).status in {403, 500}
+    assert attacker.rows("shared_key_registry") == grants
+    assert vault.read("alice", document) == CANARY
+
+
+@pytest.mark.requirement(37)
+def test_w5_nobody_gives_more_than_he_holds(vault: Vault) -> None:
+    """A reader gives nothing on, whatever he sends along; and there is no right but reading to be given."""
+    document = vault.upload("alice", CANARY, share=("bob",))
+    path = f"/documents/{document.hex()}/shares"
+    for body in (
+        {"usernames": ["charlie"]},
+        {"usernames": ["charlie"], "permission": "owner"},
+        {"usernames": ["bob"], "expires_at": "2999-01-01T00:00:00Z"},
+    ):
+        assert vault.api("bob").post(path, json=body).status_code in {400, 403}
+    for permission in ("owner", "write", "admin", ""):
+        sent = {"usernames": ["charlie"], "permission": permission}
+        assert vault.api("alice").post(path, json=sent).status_code == 400
+    assert vault.api("alice").post(path, json={"usernames": ["charlie"]}).status_code in {200, 201, 204}
+    rows = Attacker(vault).rows("shared_key_registry", document_id=document)
+    assert sorted(row["permission"] for row in rows) == ["owner", "read", "read"]
+    assert content(vault, "charlie", document).status_code == 200
+
+
+# W8
+
+
+def inserted(attacker: Attacker, document: bytes, dek: bytes, signer: Any) -> Row:
+    """A row that lets Charlie read, made as the vault would make it, and signed by somebody."""
+    vault, charlie = attacker.vault, public_of(attacker.vault, "charlie")
+    version = attacker.row("document", id=document)["version_id"]
+    alice = vault.alice.account.user_id
+    like = grant_of(attacker, document, "alice")
+    wrapped = wrap_dek(
+        charlie.public,
+        dek,
+        document=document,
+        version=version,
+        reader=charlie.id,
+        key_version=charlie.key_version,
+    )
+    signature = sign_grant(
+        signer, document=document, version=version, epoch=like["epoch"], granter=alice, granter_key_version=1,
+        reader=charlie.id, permission="read", expires_at=None,
+    )  # fmt: skip
+    return like | {
+        "id": new_id(), "reader_id": charlie.id, "permission": "read", "wrapped_dek": wrapped, "signature": signature,
+        "row_version": 1,
+    }  # fmt: skip
+
+
+@MASTER
+@pytest.mark.parametrize("signer", ["bob", "charlie"])
+def test_w8_a_reader_who_was_let_in_by_no_act_of_the_owner_reads_nothing(
+    vault: Vault, signer: str, master_key: bool
+) -> None:
+    """A reader hands the key on, and whoever writes the database puts the row in: it lacks the owner's signature."""
+    document = vault.upload("alice", CANARY, share=("bob",))
+    attacker, bob = Attacker(vault), vault.bob.account
+    version = attacker.row("document", id=document)["version_id"]
+    dek = unwrap_dek(
+        bob.private, grant_of(attacker, document, "bob")["wrapped_dek"],
+        document=document, version=version, reader=bob.user_id, key_version=1,
+    )  # fmt: skip
+    row = inserted(attacker, document, dek, vault.members[signer].account.private)
+    attacker.put("shared_key_registry", row)
+    if master_key:
+        attacker.reseal("shared_key_registry", row["id"])
+    assert_refused(vault, partial(content, vault, "charlie", document), document)
+    listed = {item["id"]: item["readable"] for item in vault.api("charlie").get("/documents").json["items"]}
+    assert not listed.get(document.hex(), False)
+    with vault.services() as bundle:
+        told = [finding.text for finding in bundle.check.run().findings]
+    assert any(row["id"].hex() in text for text in told), told
+    assert vault.read("alice", document) == CANARY
+
+
+def test_w8_even_a_perfect_row_is_told_by_check_when_no_audit_entry_knows_it(vault: Vault) -> None:
+    """Master key, Alice's signing key and all: the act itself is missing from the chain."""
+    document = vault.upload("alice", CANARY)
+    attacker, alice = Attacker(vault), vault.alice.account
+    version = attacker.row("document", id=document)["version_id"]
+    dek = unwrap_dek(
+        alice.private, grant_of(attacker, document, "alice")["wrapped_dek"],
+        document=document, version=version, reader=alice.user_id, key_version=1,
+    )  # fmt: skip
+    row = inserted(attacker, document, dek, alice.private)
+    attacker.forge("shared_key_registry", row)
+    with vault.services() as bundle:
+        told = [finding.text for finding in bundle.check.run().findings]
+    assert f"shared_key_registry {row['id'].hex()}: no audit entry knows this row" in told
+    assert f"document {document.hex()}: counts 0 readers" in told

@@ -1,0 +1,3 @@
+from tests.house import house, standing
+
+__all__ = ["house", "standing"]

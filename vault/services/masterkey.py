@@ -1,0 +1,586 @@
+"""The master key's way through its life: announced, promoted, retired; and the rotation that seals rows anew.
+
+Nothing here needs anybody's passphrase. Rows are sealed anew in small batches, each a transaction of its own that
+names what it wrote in the audit chain, so a kill at any moment leaves rows under one key or the other, and the next
+run goes on with those under the older one. What hangs on the older key and cannot be made anew without its owner
+(sessions, codes, upload addresses, counted attempts) is waited for, or ended.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, false, func, or_, select
+from sqlalchemy.orm import Session
+
+from vault.crypto.accounts import check_directory_mac, directory_mac, reseal_account_key
+from vault.crypto.keypairs import PublicKeys
+from vault.crypto.masterkey import MasterKeys
+from vault.crypto.passphrase import KdfParameters
+from vault.crypto.randomness import new_id
+from vault.errors import AuditBroken, Busy, Conflict, Forbidden, KeyUnavailable, Unreadable
+from vault.failpoints import reach
+from vault.models import (
+    AuditEntry,
+    Base,
+    Invitation,
+    LoginAttempt,
+    LoginSession,
+    MasterKey,
+    UnlockMethod,
+    Upload,
+    UserKey,
+    Work,
+)
+from vault.services import audit, clock, seals
+from vault.services.accounts import parameters_of
+from vault.services.anchor import binding, read_lines
+from vault.services.audit import Event
+from vault.services.check import Check, Report
+from vault.services.transactions import Transactions
+from vault.services.unlocked import UnlockedAccount
+
+BATCH = 200
+PAUSE_SECONDS = 0.005
+PATIENCE = 20
+
+WAITED: dict[type[Any], str] = {
+    LoginSession: "sessions",
+    Invitation: "codes",
+    Upload: "uploads",
+    LoginAttempt: "attempts",
+}
+"""What ends by itself: 12 hours, 7 days, 2 days, 15 minutes. Only who holds the other half could seal it anew."""
+
+FORM = "whole"
+
+T = TypeVar("T")
+Tell = Callable[[int, int], None]
+
+
+@dataclass
+class KeyState:
+    """One master key, by its id: what it does here, since when, and what is under it."""
+
+    key_id: bytes
+    state: str
+    since: datetime | None
+    rows: int
+    waiting: dict[str, int]
+    is_configured: bool
+    is_primary: bool
+    compromised_at: datetime | None = None
+
+    @property
+    def may_be_destroyed(self) -> bool:
+        return self.state == "retired" and not self.rows and not self.waiting
+
+
+@dataclass
+class Outcome:
+    """What a rotation did, or would do."""
+
+    resealed: int = 0
+    refused: list[str] = field(default_factory=list)
+    ended: dict[str, int] = field(default_factory=dict)
+    waiting: dict[str, int] = field(default_factory=dict)
+    retired: list[bytes] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class InUse:
+    """How many of something there are; ``is_current`` when new ones are made so."""
+
+    what: tuple[str | int, ...]
+    count: int
+    is_current: bool
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What stands under which key, for an administrator: counts and ids, no names."""
+
+    keys: list[KeyState]
+    derivations: list[InUse]
+    pairs: list[InUse]
+    retired_pairs: int
+    work: dict[str, int]
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """What older master keys are kept for, all together."""
+        counted: Counter[str] = Counter()
+        for key in self.keys:
+            if not key.is_primary:
+                counted.update(key.waiting)
+        return dict(counted)
+
+
+class MasterKeyRotation:
+    """Tell which master key does what, and move rows from the older ones to the one that seals."""
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        master: MasterKeys,
+        check: Check,
+        alone: Callable[[], AbstractContextManager[None]],
+        batch: int = BATCH,
+    ) -> None:
+        self._transactions = transactions
+        self._master = master
+        self._check = check
+        self._alone = alone
+        self._batch = batch
+
+    # Look
+
+    def status(self) -> list[KeyState]:
+        """Describe every key that is configured, registered, or named by a row; the one that seals comes first."""
+        with self._transactions.reading() as session:
+            rows, waiting, register = _count(session), _waiting(session), _register(session)
+        ids = {*self._master.key_ids, *register, *rows, *waiting}
+        found = [self._state(key_id, register, rows[key_id], dict(waiting.get(key_id, {}))) for key_id in ids]
+        return sorted(found, key=lambda key: (not key.is_primary, key.since or clock.now(), key.key_id))
+
+    def _state(
+        self, key_id: bytes, register: Mapping[bytes, MasterKey], rows: int, waiting: dict[str, int]
+    ) -> KeyState:
+        row, mine = register.get(key_id), register.get(self._master.key_id)
+        is_primary = key_id == self._master.key_id
+        if row is None and key_id not in self._master.key_ids:
+            state = "unknown"
+        elif is_primary:
+            state = "seals"
+        elif row is None and not rows:
+            state = "announced"
+        elif row is not None and row.retired_at is not None:
+            state = "retired"
+        elif row is not None and mine is not None and row.promoted_at > mine.promoted_at:
+            state = "promoted elsewhere"
+        else:
+            state = "retiring" if rows else "waiting" if waiting else "empty"
+        return KeyState(
+            key_id,
+            state,
+            row.promoted_at if row else None,
+            rows,
+            waiting,
+            key_id in self._master.key_ids,
+            is_primary,
+            row.compromised_at if row else None,
+        )
+
+    def overview(self, account: UnlockedAccount, rsa_bits: int) -> Overview:
+        """Tell an administrator what is in use and what is waiting; raises ``Forbidden`` for anybody else."""
+        if not account.is_admin:
+            raise Forbidden("Only an administrator may do this.")
+        derivations: Counter[tuple[str | int, ...]] = Counter()
+        pairs: Counter[int] = Counter()
+        retired, work = 0, Counter[str]()
+        with self._transactions.reading() as session:
+            for row in _believed(session, UnlockMethod):
+                derivations[row.kind, row.memory_kib // 1024, row.iterations, row.lanes] += 1
+            for row in _believed(session, UserKey):
+                retired += row.retired_at is not None
+                if row.retired_at is None:
+                    pairs[PublicKeys(row.wrap_public, row.sign_public).bits] += 1
+            for row in _believed(session, Work):
+                work[row.kind] += 1
+        new = KdfParameters.fresh()
+        now = (new.memory_kib // 1024, new.iterations, new.lanes)
+        return Overview(
+            self.status(),
+            [InUse(what, count, what[1:] == now) for what, count in sorted(derivations.items())],
+            [InUse((bits,), count, bits == rsa_bits) for bits, count in sorted(pairs.items())],
+            retired,
+            dict(work),
+        )
+
+    def verify(self) -> Report:
+        """Read every row: its seal, what else is under a master key in it, the audit chain. Nothing is changed."""
+        report = Report(deep=True)
+        self._check.rows(report)
+        return report
+
+    # Rotate
+
+    def dry_run(self, tell: Tell | None = None) -> Outcome:
+        """Do all that ``rotate`` would do to the rows as they are, and write none of it."""
+        outcome = Outcome()
+        with self._transactions.reading() as session:
+            outcome.waiting = _older(_waiting(session), self._master)
+            total = self._left(session)
+            for model in _models():
+                for name, found in self._below(session, model, b"", None):
+                    try:
+                        _moved(model, seals.believed(found), self._master)
+                        outcome.resealed += 1
+                    except seals.Refusal as refusal:
+                        outcome.refused.append(_refused(model, name, refusal))
+                    if tell:
+                        tell(outcome.resealed, total)
+        return outcome
+
+    def rotate(
+        self,
+        tell: Tell | None = None,
+        *,
+        end: bool = False,
+        compromised: bool = False,
+        anchored: int | None = None,
+    ) -> Outcome:
+        """Seal every row anew that is under an older key, then retire each older key that nothing is under any more.
+
+        With ``end`` what would be waited for ends now. With ``compromised`` it ends first, and only rows are sealed
+        anew that the audit chain knows up to its entry ``anchored``. Raises ``Conflict`` while another one runs, and
+        where this server does not seal with the newest key.
+        """
+        with self._alone():
+            self._begin(compromised)
+            outcome, trusted = Outcome(), None
+            if end or compromised:
+                outcome.ended = self._end_waiting(bury=not compromised)
+            if compromised:
+                trusted = self._trusted(anchored)
+            self._reseal_all(outcome, tell, trusted)
+            outcome.retired = self._retire()
+            with self._transactions.reading() as session:
+                outcome.waiting = _older(_waiting(session), self._master)
+        return outcome
+
+    def go_on(self) -> Outcome | None:
+        """Finish what ``rotate`` began and did not end; ``None`` where there is nothing, or somebody does it."""
+        with self._transactions.reading() as session:
+            older = [row for row in _register(session).values() if row.key_id != self._master.key_id]
+            begun = [row for row in older if row.rotating_since is not None and row.retired_at is None]
+            if not begun or any(row.compromised_at is not None for row in begun):
+                return None
+        try:
+            return self.rotate()
+        except Conflict:
+            return None
+
+    def _begin(self, compromised: bool) -> None:
+        def work(session: Session) -> None:
+            register, known = _register(session), set(self._master.key_ids)
+            mine = register.get(self._master.key_id)
+            for row in register.values():
+                if mine is not None and row.retired_at is None and row.promoted_at > mine.promoted_at:
+                    raise Conflict(
+                        f"This server seals with {self._master.key_id.hex()}, but {row.key_id.hex()} was promoted "
+                        "later. Rotate where that one seals."
+                    )
+            missing = _count(session).keys() - register.keys() - {self._master.key_id}
+            for key_id in sorted(missing & known):
+                register[key_id] = _enter_late(session, key_id)
+            begun = clock.now()
+            for row in register.values():
+                if row.key_id != self._master.key_id and row.retired_at is None:
+                    row.rotating_since = row.rotating_since or begun
+                    row.compromised_at = row.compromised_at or (begun if compromised else None)
+            self._transactions.record(
+                Event("rotation_started", detail="compromised" if compromised else None)
+            )
+
+        self._transactions.writing(work)
+
+    def _left(self, session: Session) -> int:
+        counts = (select(func.count()).select_from(model).where(self._is_below(model)) for model in _models())
+        return sum(session.connection().execute(count).scalar_one() for count in counts)
+
+    def _is_below(self, model: type[Any]) -> ColumnElement[bool]:
+        """Tell which rows of a table have something under an older key that can be made anew."""
+        mine = self._master.key_id
+        if model is LoginAttempt:
+            return false()
+        if model is Upload:
+            return (Upload.seal_key_id != mine) & (Upload.kind == FORM)
+        is_old: ColumnElement[bool] = seals.key_id_of(model) != mine
+        inner = _INNER.get(model)
+        return is_old if inner is None or model in WAITED else or_(is_old, inner != mine)
+
+    def _below(
+        self, session: Session, model: type[Any], after: bytes, limit: int | None
+    ) -> Iterator[tuple[bytes, Any]]:
+        """Yield id and verified row of those that are to be made anew, by id, from ``after`` on."""
+        statement = (
+            select(model.id, *seals.columns(model))
+            .where(model.id > after, self._is_below(model))
+            .order_by(model.id)
+            .limit(limit)
+        )
+        if limit is not None:
+            statement = statement.with_for_update()
+        return ((name, row) for name, row in seals.verified_rows(session, statement, model, beside=1))
+
+    def _reseal_all(self, outcome: Outcome, tell: Tell | None, trusted: _Trusted | None) -> None:
+        with self._transactions.reading() as session:
+            total = self._left(session)
+        if tell:
+            tell(0, total)
+        passed = -1
+        while outcome.resealed != passed:
+            # Servers that still seal with the older key may write while a pass runs: the next one finds it.
+            passed, outcome.refused = outcome.resealed, []
+            for model in _models():
+                self._reseal_table(model, outcome, tell, total, trusted)
+
+    def _reseal_table(
+        self, model: type[Any], outcome: Outcome, tell: Tell | None, total: int, trusted: _Trusted | None
+    ) -> None:
+        after: bytes | None = b""
+        while after is not None:
+            after, done, refused = self._batch_of(model, after, trusted)
+            outcome.resealed += done
+            outcome.refused += refused
+            if tell and done:
+                tell(outcome.resealed, max(total, outcome.resealed))
+            if done:
+                time.sleep(PAUSE_SECONDS)  # whoever waits for SQLite's one place to write gets it now
+
+    def _batch_of(
+        self, model: type[Any], after: bytes, trusted: _Trusted | None
+    ) -> tuple[bytes | None, int, list[str]]:
+        """Seal one batch anew; return where the next begins (``None``: nowhere), how many, and what is refused."""
+
+        def work(session: Session) -> tuple[bytes | None, int, list[str]]:
+            found = list(self._below(session, model, after, self._batch))
+            renewed, refused = [], []
+            for name, row in found:
+                try:
+                    believed = seals.believed(row)
+                    if trusted is not None and not trusted.knows(model.__tablename__, believed):
+                        raise Unreadable("rotation:anchor")
+                    renewed.append((believed, _moved(model, believed, self._master)))
+                except seals.Refusal as refusal:
+                    refused.append(_refused(model, name, refusal))
+            seals.reseal(session, model, renewed)
+            if seals.touched(session):
+                detail = f"{len(renewed)} rows of {model.__tablename__}"
+                self._transactions.record(Event("rows_resealed", detail=detail))
+            return (found[-1][0] if len(found) == self._batch else None), len(renewed), refused
+
+        reach("rotation.before_batch")
+        return self._patiently(work)
+
+    def _patiently(self, work: Callable[[Session], T]) -> T:
+        """Run a batch; where others hold the database for long, wait for them: a rotation has all the time."""
+        for _ in range(PATIENCE):
+            try:
+                return self._transactions.writing(work)
+            except Busy as busy:
+                time.sleep(min(busy.retry_after, 1))
+        return self._transactions.writing(work)
+
+    # Compromised
+
+    def anchored(self, path: Path) -> int:
+        """Return up to which entry an anchor file vouches for the audit chain; raises ``AuditBroken`` if not at all."""
+        try:
+            lines = binding(read_lines(path))
+        except OSError as error:
+            raise AuditBroken(
+                f"The anchor file {path} cannot be read: {os.strerror(error.errno or 0)}."
+            ) from error
+        if not lines:
+            raise AuditBroken(f"The anchor file {path} has no line.")
+        with self._transactions.reading() as session:
+            for line in lines:
+                if audit.hash_at(session, line.sequence) != line.entry_hash:
+                    raise AuditBroken(
+                        f"Position {line.sequence} of the audit chain is not the one that {path} knows."
+                    )
+        return lines[-1].sequence
+
+    def _trusted(self, anchored: int | None) -> _Trusted:
+        """Replay the chain as far as the older key could not have been used to rewrite it."""
+        rows: dict[tuple[str, bytes], tuple[int, bytes]] = {}
+        with self._transactions.reading() as session:
+            for entry in audit.walk(session):
+                if anchored is not None and entry.sequence > anchored and entry.key_id != self._master.key_id:
+                    continue
+                for table, row_id, version, seal in entry.touched:
+                    rows[table, row_id] = version, seal
+        return _Trusted(rows)
+
+    # Wait, end, retire
+
+    def _end_waiting(self, *, bury: bool) -> dict[str, int]:
+        """End sessions, codes, attempts and upload addresses under older keys.
+
+        With ``bury`` what came of an upload is left to the sweep. Without, its row just goes: a row under a key that
+        somebody else has must not be an order to destroy blobs.
+        """
+        ended: Counter[str] = Counter()
+        for model, name in WAITED.items():
+            while done := self._patiently(partial(self._end_some, model, bury)):
+                ended[name] += done
+        return dict(ended)
+
+    def _end_some(self, model: type[Any], bury: bool, session: Session) -> int:
+        statement = select(*seals.columns(model)).where(_waits(model, self._master.key_id)).limit(self._batch)
+        if model is Upload and bury:
+            rows = [row for (row,) in seals.verified_rows(session, statement, model)]
+            believed = [row for row in rows if not isinstance(row, seals.Refusal)]
+            now, count = clock.now(), len(believed)
+            seals.reseal(
+                session, model, [(row, {"expires_at": min(row.expires_at, now)}) for row in believed]
+            )
+        else:
+            ids = list(session.connection().execute(statement.with_only_columns(model.id)).scalars())
+            seals.discard(session, model, ids)
+            count = len(ids)
+        if count:
+            self._transactions.record(Event("waiting_ended", detail=f"{count} {WAITED[model]}"))
+        return count
+
+    def _retire(self) -> list[bytes]:
+        """Retire each older key that nothing is under any more; whoever still seals with it is stopped from then on."""
+        return [key.key_id for key in self.status() if key.state == "empty" and self._retired(key.key_id)]
+
+    def _retired(self, key_id: bytes) -> bool:
+        def work(session: Session) -> bool:
+            row = session.scalar(select(MasterKey).where(MasterKey.key_id == key_id).with_for_update())
+            if row is None or row.retired_at is not None:
+                return False
+            # Before counting: this waits for those who seal with it at this moment, and later ones are refused.
+            row.retired_at = clock.now()
+            self._transactions.record(Event("key_retired", None, "master_key", row.id, detail=key_id.hex()))
+            session.flush()
+            if _count(session)[key_id] or _waiting(session).get(key_id):
+                raise Conflict
+            return True
+
+        try:
+            done: bool = self._transactions.writing(work)
+        except Conflict:
+            return False
+        return done
+
+
+@dataclass(frozen=True)
+class _Trusted:
+    """The version and seal that each row must have, by the part of the audit chain that can be believed."""
+
+    rows: dict[tuple[str, bytes], tuple[int, bytes]]
+
+    def knows(self, table: str, row: Any) -> bool:
+        return table in seals.UNTRACKED or self.rows.get((table, row.id)) == (row.row_version, row.seal)
+
+
+_INNER: dict[type[Any], Any] = {
+    UnlockMethod: UnlockMethod.master_key_id,
+    UserKey: UserKey.directory_key_id,
+    LoginSession: LoginSession.master_key_id,
+    Invitation: Invitation.code_key_id,
+}
+"""The columns that say under which master key something else in the row is."""
+
+
+def _moved(model: type[Any], row: Any, master: MasterKeys) -> dict[str, Any]:
+    """Make anew what else in a row is under a master key; raises ``Unreadable`` where it does not open."""
+    if model is UnlockMethod:
+        parameters = parameters_of(row) if row.kind == "passphrase" else None
+        sealed = reseal_account_key(
+            master, row.master_key_id, row.sealed_account_key,
+            user=row.user_id, method=row.id, kind=row.kind, parameters=parameters,
+        )  # fmt: skip
+        return {"master_key_id": master.key_id, "sealed_account_key": sealed}
+    if model is UserKey:
+        bound = {"user": row.user_id, "key_version": row.version, "fingerprint": row.fingerprint}
+        check_directory_mac(master, row.directory_key_id, row.directory_mac, **bound)
+        return {"directory_key_id": master.key_id, "directory_mac": directory_mac(master, **bound)}
+    return {}
+
+
+def _models() -> list[type[Any]]:
+    """Name all tables, the register first, so that a server without the new key stops at once, the audit chain last."""
+    last = {MasterKey: 0, AuditEntry: 2}
+    models = [mapper.class_ for mapper in Base.registry.mappers]
+    return sorted(models, key=lambda model: (last.get(model, 1), model.__tablename__))
+
+
+def _waits(model: type[Any], mine: bytes) -> ColumnElement[bool]:
+    inner = _INNER.get(model)
+    if inner is not None:
+        found: ColumnElement[bool] = inner != mine
+        return found
+    is_old: ColumnElement[bool] = seals.key_id_of(model) != mine
+    return is_old & (Upload.kind != FORM) if model is Upload else is_old
+
+
+def _believed(session: Session, model: type[Any]) -> Iterator[Any]:
+    """Read a table's rows; one that does not verify is for ``check`` to tell, and takes no figure away."""
+    for (row,) in seals.verified_rows(session, select(*seals.columns(model)), model):
+        if not isinstance(row, seals.Refusal):
+            yield row
+
+
+def _register(session: Session) -> dict[bytes, MasterKey]:
+    return {row.key_id: row for row in session.scalars(select(MasterKey))}
+
+
+def _count(session: Session) -> Counter[bytes]:
+    """Count the rows under each master key, what only waits aside."""
+    counted: Counter[bytes] = Counter()
+    for model in _models():
+        own, inner = seals.key_id_of(model), _INNER.get(model)
+        if model is LoginAttempt:
+            continue
+        other = own if inner is None or model in WAITED else inner
+        statement = select(own, other.label("other"), func.count()).group_by(own, other)
+        if model is Upload:
+            statement = statement.where(Upload.kind == FORM)
+        for first, second, count in session.connection().execute(statement):
+            for key_id in {first, second}:
+                counted[key_id] += count
+    return counted
+
+
+def _waiting(session: Session) -> dict[bytes, Counter[str]]:
+    """Count what ends by itself under each master key."""
+    counted: dict[bytes, Counter[str]] = {}
+    for model, name in WAITED.items():
+        key_id = _INNER.get(model, seals.key_id_of(model))
+        statement = select(key_id, func.count()).group_by(key_id)
+        if model is Upload:
+            statement = statement.where(Upload.kind != FORM)
+        for key, count in session.connection().execute(statement):
+            counted.setdefault(key, Counter())[name] += count
+    return counted
+
+
+def _older(waiting: Mapping[bytes, Counter[str]], master: MasterKeys) -> dict[str, int]:
+    older: Counter[str] = Counter()
+    for key_id, counted in waiting.items():
+        if key_id != master.key_id:
+            older += counted
+    return dict(older)
+
+
+def _enter_late(session: Session, key_id: bytes) -> MasterKey:
+    """Enter a key that sealed before there was a register: it is as old as the audit chain."""
+    first = session.scalars(select(AuditEntry).order_by(AuditEntry.sequence).limit(1)).first()
+    row = MasterKey(id=new_id(), key_id=key_id, promoted_at=first.at if first else clock.now())
+    session.add(row)
+    return row
+
+
+def _refused(model: type[Any], row_id: bytes, refusal: Exception) -> str:
+    is_anchor = getattr(refusal, "reason", "") == "rotation:anchor"
+    why = (
+        "the audit chain does not know it so" if is_anchor
+        else "is under a master key that is not here" if isinstance(refusal, KeyUnavailable)
+        else "does not open"
+    )  # fmt: skip
+    return f"{model.__tablename__} {row_id.hex()}: {why}"
