@@ -6,7 +6,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ class Member:
     account: UnlockedAccount
     token: str = field(repr=False)
     device: str = field(repr=False, default="")
+
+    def elsewhere(self) -> Member:
+        """The same person in a copy of the vault: what happens to his keys there is nothing to him here."""
+        account = replace(self.account, older=dict(self.account.older), _opened={})
+        return replace(self, account=account)
 
 
 def settings_for(instance: Path, **given: Any) -> Settings:
@@ -75,7 +80,8 @@ class Vault:
 
     def copied_to(self, instance: Path, **given: Any) -> Vault:
         """Open a copy of this vault's folder; members keep their sessions, with tokens made anew."""
-        vault = Vault(instance, settings_for(instance, **({"registration": "open"} | given)), self.members)
+        members = {name: member.elsewhere() for name, member in self.members.items()}
+        vault = Vault(instance, settings_for(instance, **({"registration": "open"} | given)), members)
         with vault.services() as bundle:
             for member in vault.members.values():
                 member.token = bundle.sessions.token_for(member.account)

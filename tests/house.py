@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ def refill(vault: Vault, folder: Path, members: Mapping[str, Member]) -> Vault:
     vault.close()
     shutil.rmtree(vault.instance)
     shutil.copytree(folder, vault.instance)
-    vault.members = {name: replace(member) for name, member in members.items()}
+    vault.members = {name: member.elsewhere() for name, member in members.items()}
     with vault.services() as bundle:
         for member in vault.members.values():
             member.token = bundle.sessions.token_for(member.account)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import text
@@ -34,7 +33,7 @@ def server(vault: Vault, key: str, *fallbacks: str, **given: Any) -> Iterator[Va
             vault.instance, registration="open", database_url=vault.settings.database_url, master_key=key,
             master_key_fallbacks=" ".join(fallbacks), **given,
         ),
-        {name: replace(member) for name, member in vault.members.items()},
+        {name: member.elsewhere() for name, member in vault.members.items()},
     )  # fmt: skip
     try:
         yield made

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -36,7 +35,7 @@ def strict(house: Vault) -> Iterator[Vault]:
     """Sessions as long as an operator has them: half an hour idle, twelve hours at most; no test ends them."""
     own = house.reopened(session_idle_minutes=30, session_hours=12)
     with own.services() as bundle:
-        own.members = {name: replace(member) for name, member in house.members.items()}
+        own.members = {name: member.elsewhere() for name, member in house.members.items()}
         for member in own.members.values():
             logged_in = bundle.sessions.log_in(
                 member.name, member.passphrase, address="127.0.0.1", client="tests", device=member.device

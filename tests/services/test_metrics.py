@@ -146,6 +146,38 @@ def test_a_rotation_is_counted_when_it_is_committed(vault: Vault) -> None:
         assert grown()['docvault_rotations_total{kind="passphrase"}'] == 1
 
 
+def test_a_recovery_code_is_an_unlock_and_a_new_account_key(vault: Vault) -> None:
+    with vault.services() as bundle:
+        code = bundle.recovery.make(vault.alice.account, vault.alice.passphrase)
+        with counting(vault) as grown:
+            with suppress(WrongLogin):
+                bundle.recovery.use("bob", code, address="192.0.2.9")
+            bundle.recovery.use("alice", code, address="192.0.2.9")
+            found = grown()
+    assert found['docvault_unlocks_total{method="recovery",outcome="ok"}'] == 1
+    assert found['docvault_unlocks_total{method="recovery",outcome="failed"}'] == 1
+    assert found['docvault_rotations_total{kind="account_key"}'] == 1
+
+
+def test_a_rotation_makes_the_master_key_young(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While rows may still be under the old key it is the old one's age that counts."""
+    old = (vault.instance / "master.key").read_text().strip()
+    before = scrape(vault)["docvault_master_key_timestamp_seconds"]
+    later = clock.now() + timedelta(days=100)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    both = vault.reopened(master_key="c3" * 32, master_key_fallbacks=old)
+    try:
+        with both.services() as bundle:
+            bundle.accounts.set_role(None, "bob", "admin")
+            assert scrape(both)["docvault_master_key_timestamp_seconds"] == before, "promoted, not rotated"
+            with counting(both) as grown:
+                bundle.masterkey.rotate(end=True)
+                assert grown()['docvault_rotations_total{kind="master_key"}'] == 1
+        assert scrape(both)["docvault_master_key_timestamp_seconds"] == pytest.approx(later.timestamp())
+    finally:
+        both.close()
+
+
 # Gauges
 
 
@@ -154,8 +186,9 @@ def test_the_age_of_the_key_and_of_the_check_are_those_of_the_vault_while_there_
 ) -> None:
     with vault.database() as connection:
         (made,) = connection.execute("SELECT at FROM audit_entry WHERE sequence = 1").fetchone()
+        (promoted,) = connection.execute("SELECT promoted_at FROM master_key").fetchone()
     found = scrape(vault)
-    assert found["docvault_master_key_timestamp_seconds"] == pytest.approx(made / 1e6)
+    assert found["docvault_master_key_timestamp_seconds"] == pytest.approx(promoted / 1e6)
     assert found["docvault_deep_check_timestamp_seconds"] == pytest.approx(made / 1e6)
     assert "docvault_deep_check_findings" not in found
     vault.upload("alice", b"x" * 1000)
@@ -170,7 +203,7 @@ def test_the_age_of_the_key_and_of_the_check_are_those_of_the_vault_while_there_
     assert found["docvault_deep_check_bytes"] == report.read_bytes > 1000
 
 
-def test_a_scrape_reads_two_rows_and_audits_nothing_even_where_they_are_edited(
+def test_a_scrape_audits_nothing_even_where_they_are_edited(
     vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with vault.services() as bundle:
@@ -178,6 +211,7 @@ def test_a_scrape_reads_two_rows_and_audits_nothing_even_where_they_are_edited(
     with vault.database() as connection:
         connection.execute("UPDATE check_result SET findings = 0, ended_at = ended_at + 10000000000000")
         connection.execute("UPDATE audit_entry SET at = at + 1 WHERE sequence = 1")
+        connection.execute("UPDATE master_key SET promoted_at = promoted_at + 1")
     before = vault.audit()
     found = scrape(vault)
     assert "docvault_deep_check_timestamp_seconds" not in found

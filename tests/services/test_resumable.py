@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -108,7 +108,7 @@ def small(vault: Vault, **settings: Any) -> Vault:
     if vault.settings.master_key.get_secret_value():
         given["master_key"] = MASTER_KEY
     own = vault.reopened(**given)
-    own.members = {name: replace(member) for name, member in own.members.items()}
+    own.members = {name: member.elsewhere() for name, member in own.members.items()}
     return own
 
 

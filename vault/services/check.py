@@ -244,6 +244,7 @@ class Check:
         done, total, retired = 0, sum(totals.values()), _retired_keys(session)
         for model in totals:
             table, away, ids = model.__tablename__, 0, set[bytes]()
+            report.counted[table] = 0
             keep, tracked = getattr(seen, table, None), table not in seals.UNTRACKED
             for row in _each(session, model):
                 done += 1
@@ -256,7 +257,7 @@ class Check:
                     report.refused.add((table, row.object_id or b""))
                     self._damaged(seen, report, table, row.object_id, "its seal does not fit")
                     continue
-                report.counted[table] = report.counted.get(table, 0) + 1
+                report.counted[table] += 1
                 if row.id in ids:
                     self._damaged(seen, report, table, row.id, "is there twice")
                 ids.add(row.id)

@@ -57,7 +57,15 @@ LOGGING_IN: Kinds = (
     (TooManyAttempts, "throttled"),
     (Busy, "busy"),
 )
-ROTATED = {"passphrase_change": "passphrase"}
+ROTATED = {
+    "passphrase_change": "passphrase",
+    "recovery_used": "account_key",
+    "exposed": "account_key",
+    "keys_reset": "account_key",
+    "keys_retired": "key_pair",
+    "rekey": "document",
+    "key_retired": "master_key",
+}
 """The audit entries that say that a key was exchanged, and which kind of key."""
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from vault import __version__
 from vault.errors import VaultError
 from vault.metrics import Gauges, exposition
-from vault.models import AuditEntry, CheckResult
+from vault.models import AuditEntry, CheckResult, MasterKey
 from vault.services import seals
 from vault.services.check_results import DEEP_ID
 from vault.services.transactions import Transactions
@@ -27,7 +27,7 @@ class Metrics:
     def scrape(self, accept: str) -> tuple[bytes, str]:
         """Write everything that is measured, in the form that ``accept`` asks for; with its content type.
 
-        Two rows are read, each by its key. While the database is away there is the rest: a scrape must tell of that.
+        Three rows are read. While the database is away there is the rest: a scrape must tell of that.
         """
         gauges = Gauges(__version__)
         with suppress(VaultError), self._transactions.reading() as session:
@@ -40,7 +40,9 @@ def _read(session: Session, gauges: Gauges) -> None:
     first = _believed(session, _FIRST, AuditEntry, {"sequence": 1})
     made = first.at if first else None  # the vault is as old as its audit chain
     gauges.add(
-        "docvault_master_key_timestamp_seconds", "Since when the present master key seals", _seconds(made)
+        "docvault_master_key_timestamp_seconds",
+        "Since when the oldest master key seals that is not retired",
+        _seconds(min(_promotions(session), default=made)),
     )
     gauges.add(
         "docvault_deep_check_timestamp_seconds",
@@ -58,6 +60,7 @@ def _read(session: Session, gauges: Gauges) -> None:
 
 
 _RESULT = select(*seals.columns(CheckResult)).where(CheckResult.id == bindparam("id"))
+_KEYS = select(*seals.columns(MasterKey))
 _FIRST = select(*seals.columns(AuditEntry)).where(AuditEntry.sequence == bindparam("sequence"))
 
 
@@ -65,6 +68,11 @@ def _believed(session: Session, statement: Select[Any], model: type[Any], parame
     """Give a row that can be believed, or ``None``: what is wrong with it must not be audited at every scrape."""
     found = seals.verified_row(session, statement, model, parameters=parameters)
     return None if found is None or isinstance(found[0], seals.Refusal) else found[0]
+
+
+def _promotions(session: Session) -> list[datetime]:
+    rows = [row for (row,) in seals.verified_rows(session, _KEYS, MasterKey)]
+    return [row.promoted_at for row in rows if not isinstance(row, seals.Refusal) and row.retired_at is None]
 
 
 def _seconds(time: datetime | None) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from time import perf_counter
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
@@ -20,7 +21,7 @@ from vault.crypto.recovery import new_recovery_code, read_recovery_code, recover
 from vault.errors import AccountDisabled, NotFound, Unreadable, WrongLogin
 from vault.failpoints import reach
 from vault.models import UnlockMethod, User
-from vault.services import clock, passphrases, seals, throttle
+from vault.services import clock, counting, passphrases, seals, throttle
 from vault.services.accountkey import KeyExchange, exchange_key, prepare
 from vault.services.accounts import Accounts, lock_with, method_of
 from vault.services.audit import Event
@@ -149,13 +150,15 @@ class Recovery:
         )
         passphrase, parameters = new or generate_passphrase(), KdfParameters.fresh()
         kek = passphrases.derive(passphrase, parameters)
-        lock = self._lock_of(folded)
+        lock, began = self._lock_of(folded), perf_counter()
         account_key = self._open(lock, secret)
         if account_key is None or lock.user_id is None:
+            counting.not_unlocked("recovery")
             self._transactions.record_alone(
                 Event("recovery_used", None, "user", lock.user_id, succeeded=False)
             )
             raise WrongLogin(WRONG)
+        counting.unlocked("recovery", began)
         with self._transactions.reading(lock.user_id) as session:
             exchange = prepare(session, lock.user_id, account_key)
         reach("recovery.prepared")
