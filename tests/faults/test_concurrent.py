@@ -23,7 +23,8 @@ from vault.crypto.audit import decode_touched
 from vault.crypto.randomness import new_id
 from vault.errors import BadInput, Busy, Conflict, NotFound, VaultError
 from vault.extensions import db
-from vault.models import AuditEntry, DocumentVersion, SharedKeyRegistry
+from vault.models import AuditEntry, AuditHead, DocumentVersion, SharedKeyRegistry
+from vault.services.audit import HEAD_ID
 from vault.wiring import Services, wiring
 
 THREADS = 8
@@ -82,7 +83,7 @@ class Round:
         vault = self.vault
         self.document = vault.upload("alice", self.content, share=("bob", "charlie"))
         with vault.services() as bundle, bundle.transactions.reading() as session:
-            self.before = max(row.sequence for row in session.scalars(select(AuditEntry)))
+            self.before = session.get_one(AuditHead, HEAD_ID).sequence
         start = threading.Barrier(THREADS)
         plans = [
             [self.chance.choice(ACTS) for _ in range(self.chance.choice((1, 1, 2)))]
