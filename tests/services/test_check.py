@@ -66,9 +66,9 @@ def test_a_whole_vault_has_no_finding_and_every_blob_is_read(any_vault: Vault) -
     live_through(any_vault)
     report = run(any_vault, deep=True)
     assert report.findings == []
-    assert report.blobs_read == len(any_vault.blob_files()) - 1, "all but the deleted document's, which waits"
+    assert report.blobs_read == report.counted["blob"] < len(any_vault.blob_files()), "what is buried waits"
     assert report.counted["user"] == 4 and report.counted["shared_key_registry"] >= 5
-    assert report.counted["blob"] == 3 and report.seconds > 0
+    assert report.seconds > 0
 
 
 def test_progress_is_told_to_its_end(vault: Vault) -> None:
