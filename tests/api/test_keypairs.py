@@ -16,13 +16,13 @@ def test_keys_are_changed_and_the_work_is_advanced_to_its_end(vault: Vault) -> N
     assert vault.api("bob").get(f"/documents/{document}/content").data == b"content"
     alice = vault.api("alice")
     before = alice.get("/me").json["fingerprint"]
-    answer = alice.post("/me/keys/rotate", json={"passphrase": vault.alice.passphrase})
+    answer = alice.post("/me/keys/rotate", json={"current": vault.alice.passphrase})
     assert answer.status_code == 202
     work = answer.json
     assert (work["kind"], work["done"], work["total"], work["finished"]) == ("keypairs", 0, 3, False)
     assert alice.get("/me/work").json["items"] == [work] and alice.get(f"/me/work/{work['id']}").json == work
     assert alice.get("/me/keys").json["work"] == work
-    again = alice.post("/me/keys/rotate", json={"passphrase": vault.alice.passphrase})
+    again = alice.post("/me/keys/rotate", json={"current": vault.alice.passphrase})
     assert (again.status_code, again.json["type"]) == (409, "urn:docvault:Conflict")
     for _ in range(20):
         work = alice.post(f"/me/work/{work['id']}").json
@@ -44,13 +44,13 @@ def test_keys_are_changed_and_the_work_is_advanced_to_its_end(vault: Vault) -> N
 
 @pytest.mark.parametrize("passphrase", ["wrong", "", None, 5])
 def test_a_change_asks_for_the_passphrase(vault: Vault, passphrase: Any) -> None:
-    answer = vault.api("alice").post("/me/keys/rotate", json={"passphrase": passphrase})
+    answer = vault.api("alice").post("/me/keys/rotate", json={"current": passphrase})
     assert answer.status_code == (401 if passphrase == "wrong" else 400)
     assert len(vault.api("alice").get("/me/keys").json["items"]) == 1
 
 
 def test_nothing_is_left_behind_where_nothing_is_left(vault: Vault) -> None:
-    answer = vault.api("alice").post("/me/keys/leave-behind", json={"passphrase": vault.alice.passphrase})
+    answer = vault.api("alice").post("/me/keys/leave-behind", json={"current": vault.alice.passphrase})
     assert answer.status_code == 404
 
 

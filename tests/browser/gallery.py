@@ -90,9 +90,7 @@ class Gallery:
             )
         connection.close()
         api = self.site.api(name)
-        made = api.post(
-            "/me/keys/rotate", json={"passphrase": self.site.passphrases[name]}
-        ).raise_for_status()
+        made = api.post("/me/keys/rotate", json={"current": self.site.passphrases[name]}).raise_for_status()
         work = str(made.json()["id"])
         while not api.post(f"/me/work/{work}").raise_for_status().json()["failed"]:
             pass

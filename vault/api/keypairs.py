@@ -35,8 +35,8 @@ def list_keys() -> ResponseReturnValue:
 def rotate_keys() -> ResponseReturnValue:
     """Make new pairs the current ones; ``POST me/work/<id>`` then moves everything to them."""
     account = current_account()
-    body = required(read_json(passphrase=str), "passphrase")
-    work_id = services().keypairs.rotate(account, body["passphrase"])
+    body = required(read_json(current=str), "current")
+    work_id = services().keypairs.rotate(account, body["current"])
     return work_json(services().work.view(account, work_id)), 202
 
 
@@ -44,6 +44,6 @@ def rotate_keys() -> ResponseReturnValue:
 def leave_behind() -> ResponseReturnValue:
     """Retire the former pair although something that hangs on it does not open."""
     account = current_account()
-    body = required(read_json(passphrase=str), "passphrase")
-    services().keypairs.leave_behind(account, body["passphrase"])
+    body = required(read_json(current=str), "current")
+    services().keypairs.leave_behind(account, body["current"])
     return "", 204

@@ -93,8 +93,8 @@ class Report:
     """What was looked at, and what was found; ``whole`` when nothing was."""
 
     deep: bool = False
-    began_at: datetime = field(default_factory=clock.now)
-    ended_at: datetime = field(default_factory=clock.now)
+    began_at: datetime = field(default_factory=lambda: clock.now())
+    ended_at: datetime = field(default_factory=lambda: clock.now())
     findings: list[Finding] = field(default_factory=list)
     risks: Risks = field(default_factory=Risks)
     counted: dict[str, int] = field(default_factory=dict)

@@ -77,6 +77,7 @@ WORDS = {
     "rows_resealed": "Rows were sealed under the new master key",
     "backed_up": "The operator made a backup",
     "restored": "The operator restored a backup",
+    "check": "The operator checked the whole vault",
     "quarantine": "The operator set aside blobs that nothing names",
     "anchor_accepted": "The operator let an older state of the vault stand",
     "unbelievable": "This entry does not bear its seal, so what it says is not shown. Tell the operator.",
