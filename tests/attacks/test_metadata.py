@@ -490,6 +490,10 @@ def test_m9_rows_put_back_are_seen_by_check(vault: Vault) -> None:
         for invitation in bundle.invitations.list_open(vault.dora.account):
             bundle.invitations.withdraw(vault.dora.account, invitation.id)
         bundle.documents.delete(alice, [alices(vault)])
+        charlies = attacker.row("document", owner_id=vault.charlie.account.user_id)["id"]
+        bundle.documents.delete(vault.charlie.account, [charlies])
+        for notice in bundle.notices.unread(alice):
+            bundle.notices.read(alice, notice.id)
         bundle.sweep.run()
         bundle.accounts.change_passphrase(alice, vault.alice.passphrase)
         bundle.check_results.keep(bundle.check.run(deep=True))
