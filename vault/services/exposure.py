@@ -9,6 +9,7 @@ row marks all of his documents for new keys, one after the other (``rekey.py``).
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -93,7 +94,8 @@ class Exposure:
         session.flush()
         exchange_key(session, self._master, user, exchange)
         reach("exposed.keys_moved")
-        self._keypairs.begin(session, account, user, exchange.new, pairs, None)
+        # A copy: the account itself cannot open what is now under another account key.
+        self._keypairs.begin(session, replace(account), user, exchange.new, pairs, None)
         self._mark_documents(session, account, user)
         notify(session, user.id, "exposed")
         self._transactions.record(Event("exposed", user.id, "user", user.id))
