@@ -72,6 +72,22 @@ def test_an_invitation_in_json(command: Command) -> None:
     assert made["link"] == f"http://127.0.0.1:8000/invitation#{made['code']}"
 
 
+def test_an_operator_makes_the_link_for_new_keys(command: Command, vault: Vault) -> None:
+    made = json.loads(command("users", "reset", "Dora", "--json").out)
+    assert made["username"] == "dora" and made["link"] == f"http://127.0.0.1:8000/reset#{made['code']}"
+    assert vault.api().post("/reset", json={"code": made["code"]}).json["username"] == "dora"
+    ended = command("users", "reset", "nobody")
+    assert (ended.code, ended.err) == (1, "docvault: There is no such account.\n")
+
+
+def test_an_operator_deletes_who_is_named_twice(command: Command, vault: Vault) -> None:
+    ended = command("users", "delete", "alice", "--confirm", "bob")
+    assert ended.code == 1 and "Type the user name once more" in ended.err
+    assert vault.api("alice").get("/me").status_code == 200
+    assert command("users", "delete", "alice", "--confirm", "alice").out == "alice is deleted.\n"
+    assert vault.api("alice").get("/me").status_code == 401
+
+
 @pytest.mark.parametrize(("name", "words"), [("alice", "taken"), ("a b", "2 to 32"), ("", "2 to 32")])
 def test_an_invitation_that_cannot_be_is_a_line_and_exit_code_1(
     command: Command, name: str, words: str
