@@ -53,7 +53,7 @@ def test_a_token_names_nobody(vault: Vault) -> None:
     master: MasterKeys = Attacker(vault).master
     claims = read_token(master, vault.alice.token, clock.now())
     assert set(claims._fields if hasattr(claims, "_fields") else vars(claims)) == {
-        "user", "session", "secret", "upload_keys", "issued_at", "expires_at",
+        "user", "session", "secret", "upload_keys", "issued_at", "expires_at", "key_id",
     }  # fmt: skip
     assert claims.user == vault.alice.account.user_id and master.derive(MASTER_TOKENS)
     body = vault.alice.token.split(".")[1]

@@ -184,7 +184,7 @@ def read_only(
     own = house.reopened(anchor_file=path)
     names = {
         "<id:document_id>": document, "<id:session_id>": "0" * 32, "<id:invitation_id>": "0" * 32,
-        "<username>": "bob", "<token>": "x" * 310,
+        "<id:notice_id>": "0" * 32, "<id:work_id>": "0" * 32, "<username>": "bob", "<token>": "x" * 310,
     }  # fmt: skip
     yield own, names
     own.close()

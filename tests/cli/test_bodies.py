@@ -195,7 +195,8 @@ def test_nothing_of_a_running_upload_lies_in_a_temporary_file(served: tuple[Vaul
         temporary = "(deleted)" in target.name or (
             str(target).startswith("/tmp/") and allowed not in target.parents
         )
-        if temporary and target != server.log:
+        counters = target.name.startswith("memfd:docvault-metrics")  # figures alone; the workers share them
+        if temporary and target != server.log and not counters:
             assert status.st_size == 0, f"{target} holds {status.st_size} bytes"
     assert all(path.stat().st_size == 0 for path in (server.instance.parent / "tmp").rglob("*"))
     assert b"plaintext!" not in b"".join(path.read_bytes() for path in vault.blob_files())
