@@ -503,8 +503,6 @@ def test_m9_rows_put_back_are_seen_by_check(vault: Vault) -> None:
         "user_key",
         "master_key",
         "check_report",
-        "notice",
-        "document_generation",
     }
     assert findings(vault) == []
     for table, rows in changed.items():
