@@ -84,7 +84,7 @@ def start_vault(
         folder=instance,
     )
     server = VaultServer(instance, log, port, process)
-    process.wait_until(lambda: _answers(server.url), seconds=180)
+    process.wait_until(lambda: _answers(server.url), seconds=60)
     return server
 
 

@@ -76,12 +76,13 @@ def open_account_key(
     parameters: KdfParameters | None,
 ) -> bytes:
     """Open an account key. A wrong passphrase, a moved row and damage are the same Unreadable."""
-    outer_key = master.derive(MASTER_ACCOUNTS, key_id)
-    inner = unseal(outer_key, sealed, _unlock_context(UNLOCK_OUTER, user, method, kind, parameters))
+    inner = open_outer_seal(
+        master, key_id, sealed, user=user, method=method, kind=kind, parameters=parameters
+    )
     return _key_of(unseal(kek, inner, _unlock_context(UNLOCK_INNER, user, method, kind, parameters)))
 
 
-def check_outer_seal(
+def open_outer_seal(
     master: MasterKeys,
     key_id: bytes,
     sealed: bytes,
@@ -90,9 +91,9 @@ def check_outer_seal(
     method: bytes,
     kind: str,
     parameters: KdfParameters | None,
-) -> None:
-    """Raise Unreadable unless the outer seal opens, which needs no passphrase and gives nothing away."""
-    unseal(
+) -> bytes:
+    """Open the master key's lock alone, or raise Unreadable; what it gives is still locked by the unlock method."""
+    return unseal(
         master.derive(MASTER_ACCOUNTS, key_id),
         sealed,
         _unlock_context(UNLOCK_OUTER, user, method, kind, parameters),
@@ -113,8 +114,10 @@ def reseal_account_key(
 
     Raises Unreadable where the outer seal does not open.
     """
+    inner = open_outer_seal(
+        master, key_id, sealed, user=user, method=method, kind=kind, parameters=parameters
+    )
     context = _unlock_context(UNLOCK_OUTER, user, method, kind, parameters)
-    inner = unseal(master.derive(MASTER_ACCOUNTS, key_id), sealed, context)
     return seal(master.derive(MASTER_ACCOUNTS), inner, context)
 
 

@@ -255,7 +255,8 @@ class Gate:
         if owner.id != account.user_id:
             for signer in {owner.key_version: owner, granter.key_version: granter}.values():
                 known = self._contacts.compare(session, account, signer).get(owner.id)
-        check_signatures(owner.public, granter.public, version, grant)
+        check_version(owner.public, version)
+        check_grant(granter.public, grant)
         dek = unwrap_dek(
             own,
             grant.wrapped_dek,
@@ -365,12 +366,10 @@ def _wants(session: Session, version: OpenVersion) -> bool:
     return not version.remembered and session.get(Document, version.document_id) is not None
 
 
-def check_signatures(
-    owner: PublicKeys, granter: PublicKeys, version: DocumentVersion, grant: SharedKeyRegistry
-) -> None:
-    """Check that the owner signed this version and this grant, with two pairs of his maybe; raises ``Unreadable``."""
+def check_version(signer: PublicKeys, version: Any) -> None:
+    """Check that its owner signed this version; raises ``Unreadable``."""
     verify_version(
-        owner,
+        signer,
         version.signature,
         document=version.document_id,
         version=version.id,
@@ -383,8 +382,12 @@ def check_signatures(
         sealed_manifest=version.sealed_manifest,
         parts_digest=version.parts_digest,
     )
+
+
+def check_grant(signer: PublicKeys, grant: Any) -> None:
+    """Check that its granter signed this grant; raises ``Unreadable``."""
     verify_grant(
-        granter,
+        signer,
         grant.signature,
         document=grant.document_id,
         version=grant.version_id,

@@ -210,8 +210,7 @@ class Check:
     def rows(self, report: Report, tell: Told = _untold) -> _Seen:
         """Read every row and compare it with the audit chain: I2, I4, I6, I9, and each signature where it is deep."""
         seen = _Seen()
-        with self._transactions.reading() as session:
-            _take_snapshot(session)
+        with self._transactions.snapshot() as session:
             self._rows(session, seen, report, tell)
             self._chain(session, seen, report)
         return seen
@@ -477,12 +476,6 @@ def _models() -> list[type[Base]]:
 
 
 _FIRST: dict[type[Base], int] = {UserKey: 0, DocumentVersion: 1}
-
-
-def _take_snapshot(session: Session) -> None:
-    """See one state of all tables, however long it takes; SQLite does so by itself."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
 
 
 def _count(session: Session, model: type[Base]) -> int:

@@ -212,6 +212,15 @@ def _before_flush(session: Session, context: Any, instances: Any) -> None:
         _note(session, _table(type(instance)), instance.id, 0, b"")
 
 
+def _sealed_anew(session: Session, model: type[Any], row: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what is written for a verified row: its changed columns, its next version, and the seal over all."""
+    table, master = _table(model), keys_of(session)
+    version = row.row_version + 1
+    values = table.sealed_of(row._replace(**changes))
+    seal = table.sealer.seal(master.derive(MASTER_ROWS), row.id, version, values)
+    return {**changes, "row_version": version, "seal_key_id": master.key_id, "seal": seal}
+
+
 def reseal(session: Session, model: type[Any], rows: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
     """Seal verified rows anew under the newest master key, each with the columns beside it changed.
 
@@ -220,14 +229,10 @@ def reseal(session: Session, model: type[Any], rows: Sequence[tuple[Any, Mapping
     """
     if not rows:
         return
-    table, key_id, key = _table(model), keys_of(session).key_id, keys_of(session).derive(MASTER_ROWS)
     writes = []
-    for row, changed in rows:
-        version = row.row_version + 1
-        values = table.sealed_of(row._replace(**changed))
-        seal = table.sealer.seal(key, row.id, version, values)
-        _note(session, table, row.id, version, seal)
-        own = {"row_version": version, "seal_key_id": key_id, "seal": seal, **changed}
+    for row, changes in rows:
+        own = _sealed_anew(session, model, row, changes)
+        _note(session, _table(model), row.id, own["row_version"], own["seal"])
         writes.append({"_id": row.id, "_version": row.row_version, **own})
     sql = _sql_table(model)
     statement = update(sql).where(sql.c.id == bindparam("_id"), sql.c.row_version == bindparam("_version"))
@@ -324,15 +329,8 @@ def _reader(keys: _RowKeys, table: _Table, part: slice) -> Callable[[Sequence[An
 
 def renewed(session: Session, model: type[Any], row: Any, **changed: Any) -> dict[str, Any]:
     """Give what ``write_renewed`` needs to write a row that ``verified_rows`` gave with some columns changed."""
-    table, master = _table(model), keys_of(session)
-    version = row.row_version + 1
-    values = table.sealed_of(row._replace(**changed))
-    seal = table.sealer.seal(master.derive(MASTER_ROWS), row.id, version, values)
-    own = {"row_version": version, "seal_key_id": master.key_id, "seal": seal}
-    return {f"new_{name}": value for name, value in (changed | own).items()} | {
-        "row_id": row.id,
-        "verified": row.seal,
-    }
+    own = _sealed_anew(session, model, row, changed)
+    return {f"new_{name}": value for name, value in own.items()} | {"row_id": row.id, "verified": row.seal}
 
 
 def write_renewed(session: Session, model: type[Any], rows: Sequence[dict[str, Any]]) -> None:
@@ -414,18 +412,12 @@ def change(session: Session, model: type[Any], row: Any, **changes: Any) -> Any:
     Raises ``StaleDataError``, which tries the whole transaction again, where somebody else has changed it since. An
     entity of the same row must not wait in the session: its flush would be stale.
     """
-    table, master = _table(model), keys_of(session)
-    version = row.row_version + 1
-    changed = row._replace(row_version=version, seal_key_id=master.key_id, **changes)
-    seal = table.sealer.seal(master.derive(MASTER_ROWS), row.id, version, table.sealed_of(changed))
-    changed = changed._replace(seal=seal)
-    written = {name: getattr(changed, name) for name in (*changes, "row_version", "seal_key_id", "seal")}
-    statement = _statements(model).update_of(tuple(written))
-    result = session.connection().execute(statement, {**written, **_seen(row)})
-    if result.rowcount != 1:
+    own = _sealed_anew(session, model, row, changes)
+    statement = _statements(model).update_of(tuple(own))
+    if session.connection().execute(statement, {**own, **_seen(row)}).rowcount != 1:
         raise StaleDataError
-    _note(session, table, row.id, version, seal)
-    return changed
+    _note(session, _table(model), row.id, own["row_version"], own["seal"])
+    return row._replace(**own)
 
 
 def remove(session: Session, model: type[Any], row: Any) -> None:

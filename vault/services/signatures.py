@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from vault.crypto.accounts import check_outer_seal
-from vault.crypto.grants import verify_grant
+from vault.crypto.accounts import open_outer_seal
 from vault.crypto.keypairs import PublicKeys
-from vault.crypto.manifests import verify_version
 from vault.crypto.masterkey import MasterKeys
 from vault.errors import KeyUnavailable, Unreadable
+from vault.services.access import check_grant, check_version
 from vault.services.accounts import parameters_of
 from vault.services.contacts import verified_public
 
@@ -49,7 +48,7 @@ class Signatures:
             self._retired.add(at)
 
     def _unlock_method(self, row: Any) -> None:
-        check_outer_seal(
+        open_outer_seal(
             self._master,
             row.master_key_id,
             row.sealed_account_key,
@@ -60,34 +59,10 @@ class Signatures:
         )
 
     def _document_version(self, row: Any) -> None:
-        verify_version(
-            self._signer(row.owner_id, row.owner_key_version),
-            row.signature,
-            document=row.document_id,
-            version=row.id,
-            number=row.number,
-            revision=row.revision,
-            epoch=row.epoch,
-            owner=row.owner_id,
-            owner_key_version=row.owner_key_version,
-            origin=row.origin,
-            sealed_manifest=row.sealed_manifest,
-            parts_digest=row.parts_digest,
-        )
+        check_version(self._signer(row.owner_id, row.owner_key_version), row)
 
     def _grant(self, row: Any) -> None:
-        verify_grant(
-            self._signer(row.granter_id, row.granter_key_version),
-            row.signature,
-            document=row.document_id,
-            version=row.version_id,
-            epoch=row.epoch,
-            granter=row.granter_id,
-            granter_key_version=row.granter_key_version,
-            reader=row.reader_id,
-            permission=row.permission,
-            expires_at=row.expires_at,
-        )
+        check_grant(self._signer(row.granter_id, row.granter_key_version), row)
 
     def _invitation(self, row: Any) -> None:
         if row.code_key_id not in self._master.key_ids:
