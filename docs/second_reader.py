@@ -494,6 +494,11 @@ class Reader:
 
 def main() -> int:
     words = [word for word in sys.argv[1:] if word != "--recovery-code"]
+    if len(words) != 4:
+        print(
+            "second_reader.py ARCHIVE USER MASTER_KEY_FILE FOLDER [--recovery-code]; the secret on standard input"
+        )
+        return 2
     archive, user, key_file, folder = words
     secret = sys.stdin.readline().rstrip("\r\n")
     kind = "recovery" if "--recovery-code" in sys.argv else "passphrase"

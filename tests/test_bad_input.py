@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.attacks.attacker import flip
 from tests.cast import Api, Vault, settings_for
 from tests.house import house, standing, vault
 from tests.servers.processes import free_ports
@@ -255,13 +255,6 @@ def failures(vault: Vault, document: bytes) -> list[str | None]:
         for action, object_id, succeeded, detail in vault.audit()
         if action == "integrity_failure" and object_id == document.hex() and not succeeded
     ]
-
-
-def flip(path: Path, at: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    path.chmod(0o600)
-    path.write_bytes(data)
 
 
 DAMAGE = {

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.attacks.attacker import CANARY, Attacker, answer, assert_refused, models, write_blob
+from tests.attacks.attacker import CANARY, Attacker, answer, assert_refused, flip, models
 from tests.attacks.history import live_through
 from tests.cast import Browser, Vault
 from tests.tus import PIECE, VERSION, Tus, metadata
@@ -445,9 +445,7 @@ def resume(vault: Vault, grep: Grep, temporary: Path, spooled: set[str], seen: A
 
 
 def damage(vault: Vault, document: bytes) -> None:
-    path = Attacker(vault).blob(document)
-    blob = path.read_bytes()
-    write_blob(path, blob[:100] + bytes([blob[100] ^ 1]) + blob[101:])
+    flip(Attacker(vault).blob(document), 100)
 
 
 def test_law_5_what_holds_secrets_does_not_show_them(vault: Vault) -> None:

@@ -438,6 +438,17 @@ def _begin_immediate(connection: Any) -> None:
 
 
 @contextmanager
+def opened_once(app: Flask) -> Iterator[None]:
+    """Enter the application for one command, and close its database connections at the end."""
+    with app.app_context():
+        try:
+            yield
+        finally:
+            db.session.remove()
+            db.engine.dispose()
+
+
+@contextmanager
 def start_lock(settings: Settings) -> Iterator[None]:
     """Hold the one lock under which the schema is migrated: a file for SQLite, an advisory lock on PostgreSQL."""
     if settings.database.startswith("sqlite"):

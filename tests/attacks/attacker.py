@@ -128,6 +128,15 @@ def write_blob(path: Any, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def flip(path: Any, at: int) -> bytes:
+    """Flip one bit of a blob; return what it was."""
+    was = bytes(path.read_bytes())
+    damaged = bytearray(was)
+    damaged[at] ^= 1
+    write_blob(path, damaged)
+    return was
+
+
 def _insert(connection: sqlite3.Connection, table: str, row: Row) -> None:
     names = ", ".join(f'"{name}"' for name in row)
     marks = ", ".join("?" for _ in row)

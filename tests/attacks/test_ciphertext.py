@@ -13,7 +13,7 @@ from blake3 import blake3
 from cryptography.cobblestone import Cobblestone256Encryptor
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from tests.attacks.attacker import CANARY, Attacker, answer, assert_refused, failures, write_blob
+from tests.attacks.attacker import CANARY, Attacker, answer, assert_refused, failures, flip, write_blob
 from tests.cast import Vault, reader
 from vault.crypto.encoding import enc
 from vault.crypto.parts import CHUNK, HEADER, TRAILER, blob_size
@@ -36,13 +36,6 @@ def parted(vault: Vault) -> Iterator[Vault]:
 
 def content(vault: Vault, who: str, document: bytes, **options: Any) -> Any:
     return vault.api(who).get(f"/documents/{document.hex()}/content", **options)
-
-
-def flip(path: Path, at: int) -> bytes:
-    """Flip one bit of a blob; return what it was."""
-    was = path.read_bytes()
-    write_blob(path, was[:at] + bytes([was[at] ^ 1]) + was[at + 1 :])
-    return was
 
 
 def chunk_at(k: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.attacks.attacker import CANARY, Attacker, failures, write_blob
+from tests.attacks.attacker import CANARY, Attacker, failures, flip
 from tests.cast import Vault
 from tests.crypto.recorder import recording
 from vault.config import Settings
@@ -125,7 +125,6 @@ def test_an_event_commits_with_its_effect_and_a_failure_survives_its_rollback(va
             bundle.transactions.writing(work)
     assert Attacker(vault).rows("document") == before and len(vault.audit()) == chain, "neither is there"
     path = Attacker(vault).blob(document)
-    write_blob(path, path.read_bytes()[:-1] + b"\0")
-    write_blob(path, b"\0" + path.read_bytes()[1:])
+    flip(path, 0)
     assert vault.api("bob").get(f"/documents/{document.hex()}/content").status_code == 500
     assert [event[0] for event in failures(vault)] == [document.hex()], "the failure is, without an effect"

@@ -78,7 +78,8 @@ class Site:
         return self.api(who).get(f"/documents/{document}/content").raise_for_status().content
 
     def tidy(self) -> None:
-        """Delete every document of the cast, so that a test begins with empty lists."""
-        for owner in OWNERS:
-            for document in self.documents(owner):
-                self.api(owner).delete(f"/documents/{document['id']}").raise_for_status()
+        """Let the cast delete what it owns and leave what others share with it: a test begins with empty lists."""
+        for name in OWNERS:
+            for scope, end in (("owned", ""), ("shared", "/shares/me")):
+                for document in self.documents(name, scope):
+                    self.api(name).delete(f"/documents/{document['id']}{end}").raise_for_status()

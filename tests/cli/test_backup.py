@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.attacks.attacker import flip
 from tests.cast import MASTER_KEY, Vault, reader
 from tests.cli.commands import Command
 from tests.servers.postgres import PostgresServer
@@ -48,7 +49,7 @@ def test_what_is_lost_or_damaged_is_exit_code_2_and_named(
     vault.upload("alice", b"b" * 50_000, "b")
     one, two = vault.blob_files()
     one.unlink()
-    two.write_bytes(two.read_bytes()[:-1] + b"?")
+    flip(two, -1)
     names = [f"{path.parent.name}/{path.name}" for path in (one, two)]
     ended = command("backup", str(tmp_path / "archive"))
     assert ended.code == 2

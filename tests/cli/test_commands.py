@@ -180,7 +180,7 @@ def test_a_deep_check_reads_everything_keeps_its_result_and_measures_itself(
     ended = command("check", "--deep")
     assert ended.code == 0
     assert re.search(r"Read 1 blobs, 2,00\d,\d{3} bytes, in \d+\.\d s \(\d+\.\d s per GiB\)\.", ended.out)
-    assert "At risk: 1 documents can be read by one active account alone." in ended.out
+    assert "At risk: 1 document that one active account alone can read." in ended.out
     told = json.loads(command("check", "--deep", "--json").out)
     assert told["deep"] and told["blobs_read"] == 1 and len(told["one_reader"]) == 1
     assert len(told["no_recovery"]) == 4 and told["seconds"] > 0

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.attacks.attacker import Attacker, write_blob
+from tests.attacks.attacker import Attacker, flip
 from tests.cast import MASTER_KEY, Vault
 from tests.cli.commands import Command, Ended
 from tests.servers.vault import ROOT
@@ -352,7 +352,7 @@ def test_damage_is_told_with_its_place_and_what_opens_is_recovered_when_accepted
     lost = vault.upload("alice", b"lost", "lost")
     attacker = Attacker(vault)
     path = attacker.blob(document)
-    write_blob(path, path.read_bytes()[:20_000] + b"?" + path.read_bytes()[20_001:])
+    flip(path, 20_000)
     attacker.blob(lost).unlink()
     recovering.backup()
     told = recovering.told()

@@ -128,6 +128,18 @@ def test_an_unknown_error_tells_nothing_but_its_number(
     assert failing.vault.api("alice").get("/me").status_code == 200, "the process goes on"
 
 
+@pytest.mark.requirement(59)
+def test_where_the_store_lies_is_told_to_the_operator_alone(
+    failing: Failing, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = errors.StoreUnavailable("The blob folder /secret/place is not there. Is its disk mounted?")
+    with caplog.at_level(logging.ERROR):
+        for answer in (failing.page(error), failing.asked(error)):
+            assert answer.status_code == 503
+            assert "/secret/place" not in answer.text and "Nothing was lost" in answer.text
+    assert [getattr(record, "reason", "") for record in caplog.records] == [str(error)] * 2
+
+
 def test_addresses_that_do_not_exist_answer_in_the_form_of_their_asker(house: Vault) -> None:
     assert house.browser("alice").get("/nowhere").mimetype == "text/html"
     answer = house.api("alice").get("/nowhere")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.attacks.attacker import Attacker
+from tests.attacks.attacker import Attacker, flip
 from tests.attacks.history import live_through
 from tests.cast import MASTER_KEY, Vault, settings_for
 from tests.servers.postgres import PostgresServer
@@ -206,7 +206,7 @@ def test_f29_a_database_without_its_blobs_and_the_reverse(vault: Vault, tmp_path
 def test_a_damaged_blob_is_backed_up_as_it_is_and_told(vault: Vault, tmp_path: Path) -> None:
     vault.upload("alice", b"a" * 50_000, "a")
     (path,) = vault.blob_files()
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    flip(path, -1)
     written = write(vault, tmp_path / "archive")
     assert written.damaged == [f"{path.parent.name}/{path.name}"] and not written.whole
     with ArchiveReader(tmp_path / "archive") as archive, archive.get(written.damaged[0]) as blob:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.attacks.attacker import Attacker, another, write_blob
+from tests.attacks.attacker import Attacker, another, flip, write_blob
 from tests.attacks.history import live_through
 from tests.cast import Vault, reader
 from tests.house import standing, vault
@@ -180,9 +180,7 @@ def test_i10_one_flipped_bit_in_a_blob_is_found_without_any_key(vault: Vault, at
     document = vault.upload("alice", b"x" * 100_000)
     vault.upload("alice", b"whole")
     path = Attacker(vault).blob(document)
-    content = bytearray(path.read_bytes())
-    content[at] ^= 1
-    write_blob(path, bytes(content))
+    flip(path, at)
     name = f"{path.parent.name}/{path.name}"
     (finding,) = run(vault, deep=True).findings
     assert (finding.invariant, finding.text) == ("I10", f"blob {name}: does not match its digest")
@@ -209,7 +207,7 @@ def test_i10_the_blobs_of_an_upload_under_way_are_read_too(vault: Vault) -> None
         draft = bundle.uploads.store(vault.alice.account, reader(b"x" * 1000))
     (path,) = vault.blob_files()
     assert run(vault, deep=True).findings == []
-    write_blob(path, path.read_bytes()[:-1] + b"?")
+    flip(path, -1)
     assert found(vault) == [("I10", f"blob {path.parent.name}/{path.name}: does not match its digest")]
     assert draft.received.length == 1000
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.attacks.attacker import Attacker, write_blob
+from tests.attacks.attacker import Attacker, flip
 from tests.attacks.history import live_through
 from tests.cast import Vault
 from tests.house import standing, vault
@@ -100,8 +100,7 @@ def test_opens_and_bytes(vault: Vault) -> None:
 
 def test_a_damaged_document_is_a_failure_by_kind_and_an_integrity_failure(vault: Vault) -> None:
     document = vault.upload("alice", b"x" * 1000)
-    path = Attacker(vault).blob(document)
-    write_blob(path, path.read_bytes()[:-40] + bytes(40))
+    flip(Attacker(vault).blob(document), -40)
     with counting(vault) as grown:
         with pytest.raises(Unreadable):
             vault.read("alice", document)

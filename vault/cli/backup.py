@@ -20,7 +20,7 @@ from vault.cli.server import as_json, echo_json, opened
 from vault.config import Settings, load_settings
 from vault.errors import Misconfigured, VaultError
 from vault.services.restore import Restore
-from vault.wiring import new_backup, open_backup, services, wiring
+from vault.wiring import new_backup, open_backup, opened_once, services, wiring
 
 TOLD = 20
 KINDS = {
@@ -93,7 +93,7 @@ def restore(archive: Path, json_: bool) -> None:
     _refuse_absent_key(settings)
     with open_backup(archive) as source, progress("Restoring blobs") as moved:
         app = create_app(settings)
-        with app.app_context():
+        with opened_once(app):
             vault = services()
             vault.restore.refuse_unfit(source)
             wiring().store.check()

@@ -24,7 +24,7 @@ from vault.config import Settings, load_settings
 from vault.errors import AuditBroken, VaultError
 from vault.services.check import Report
 from vault.services.masterkey import KeyState, Outcome
-from vault.wiring import Services, alarm, services, wiring
+from vault.wiring import Services, alarm, opened_once, services, wiring
 
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "134217728",
@@ -46,7 +46,7 @@ def opened(new: Settings | None = None, *, looking: bool = False) -> Iterator[Se
     if new is None:
         settings.refuse_absent_vault()
     app = create_app(settings)
-    with app.app_context():
+    with opened_once(app):
         with suppress(AuditBroken) if looking else nullcontext():
             migrate_schema(app)
         yield services()
@@ -484,13 +484,13 @@ def _tell(report: Report, moved: Sequence[str], refused: str) -> None:
         + (f" ({per_gib:.1f} s per GiB)." if report.read_bytes >= 2**20 else ".")
     )
     risks = report.risks
-    for count, text in (
-        (len(risks.one_reader), "documents can be read by one active account alone"),
-        (len(risks.no_reader), "documents can be read by no active account"),
-        (len(risks.no_recovery), "active accounts have no way in but their passphrase"),
+    for count, what, why in (
+        (len(risks.one_reader), "document", "one active account alone can read"),
+        (len(risks.no_reader), "document", "no active account can read"),
+        (len(risks.no_recovery), "active account", "nothing but a passphrase opens"),
     ):
         if count:
-            click.echo(f"At risk: {count} {text}.")
+            click.echo(f"At risk: {count} {what}{'s' if count > 1 else ''} that {why}.")
     if moved:
         click.echo(f"Moved {len(moved)} blobs to quarantine.")
     if refused:

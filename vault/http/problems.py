@@ -105,11 +105,14 @@ def _vault_error(error: errors.VaultError) -> Response:
     if isinstance(error, errors.LoginRequired) and not is_api() and request.method in {"GET", "HEAD"}:
         # The query is left out: it may hold words of a name, and this address reaches a proxy's log.
         return redirect(url_for("web.login", next=None if request.path == "/" else request.path))  # type: ignore[return-value]
+    text = str(error)
     if status >= 500:
-        log.error("refused", extra={"error": type(error).__name__, "status": status})
+        log.error("refused", extra={"error": type(error).__name__, "status": status, "reason": text})
+    if isinstance(error, errors.StorageError):
+        text = error.text  # where the store lies, and what it answered, is for the log
     kind = f"urn:docvault:{type(error).__name__}"
     changed = error.username if isinstance(error, errors.KeyChanged) else None
-    response = answer(status, str(error), kind=kind, field=getattr(error, "field", None), changed=changed)
+    response = answer(status, text, kind=kind, field=getattr(error, "field", None), changed=changed)
     if status in {423, 429, 503}:
         response.headers["Retry-After"] = str(getattr(error, "retry_after", RETRY_SECONDS))
     if isinstance(error, errors.RangeUnsatisfiable):
