@@ -160,10 +160,10 @@ def test_a_gauge_that_is_not_known_is_left_out() -> None:
 
 def test_counting_and_scraping_are_cheap() -> None:
     """Twenty times what was seen on a slow machine: a request counts about six times, and a scrape takes 5 ms."""
-    began = time.perf_counter()
+    began = time.thread_time()
     for _ in range(10_000):
         LOGINS.add("ok")
-    assert (time.perf_counter() - began) / 10_000 < 12e-6
-    began = time.perf_counter()
+    assert (time.thread_time() - began) / 10_000 < 12e-6
+    began = time.thread_time()
     shown()
-    assert time.perf_counter() - began < 0.1
+    assert time.thread_time() - began < 0.1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tests.cast import MASTER_KEY, Vault, settings_for
 from vault.app import create_app, migrate_schema
 from vault.errors import SchemaTooNew
 from vault.extensions import db
+from vault.wiring import start_lock
 
 
 def test_the_models_are_what_the_migrations_make(any_vault: Vault) -> None:
@@ -55,6 +58,39 @@ def test_f28_a_newer_schema_is_refused_and_nothing_is_touched(any_vault: Vault) 
             migrate_schema(any_vault.app)
         with db.engine.connect() as connection:
             assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "9999"
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("any_vault", ["postgresql"], indirect=True)
+def test_whoever_migrates_second_waits_however_long_the_first_takes(any_vault: Vault) -> None:
+    """Longer than a lock is waited for elsewhere; and the first holds no transaction that its silence would end."""
+    held, enough = threading.Event(), threading.Event()
+
+    def migrate_slowly() -> None:
+        with any_vault.app.app_context(), start_lock(any_vault.settings):
+            held.set()
+            enough.wait(30)
+
+    def migrate_second() -> None:
+        with any_vault.app.app_context():
+            migrate_schema(any_vault.app)
+            db.session.remove()
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(migrate_slowly)
+        assert held.wait(10)
+        with any_vault.app.app_context(), db.engine.connect() as connection:
+            idle = text(
+                "SELECT count(*) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND state = 'idle in transaction'"
+            )
+            assert connection.execute(idle).scalar() == 0
+        second = threads.submit(migrate_second)
+        with pytest.raises(TimeoutError):
+            second.result(timeout=5.5)
+        enough.set()
+        first.result(timeout=10)
+        second.result(timeout=30)
 
 
 def test_a_new_vault_is_made_with_wal_and_full_sync(tmp_path: Path) -> None:

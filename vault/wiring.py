@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -100,7 +100,7 @@ class Services:
 
     @cached_property
     def invitations(self) -> Invitations:
-        return Invitations(self.transactions, self._wiring.master)
+        return Invitations(self.transactions, self._wiring.master, self.settings.registration)
 
     @cached_property
     def accounts(self) -> Accounts:
@@ -348,15 +348,37 @@ def _own_key_file(settings: Settings) -> str:
 
 
 def _make_key_file(path: Path) -> None:
+    """Make the master key of a new vault; where two processes do so at once, one key becomes that of both."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".{path.name}.{new_id().hex()}")
+    write_key_file(draft, new_secret().hex())
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
+    _sync_folder(path.parent)
+
+
+def write_key_file(path: Path, key: str) -> None:
+    """Write a master key into a new file of its owner's alone; it is on the disk when this returns.
+
+    Raises ``FileExistsError``: a key is never overwritten.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        file.write(new_secret().hex() + "\n")
+        file.write(key + "\n")
         file.flush()
         os.fsync(file.fileno())
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def engine_options(settings: Settings) -> dict[str, Any]:
@@ -457,12 +479,15 @@ def start_lock(settings: Settings) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
         return
-    with db.engine.connect() as connection:
+    # However long another one migrates; without a transaction, which the server would end after a minute of silence.
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("SET lock_timeout = 0")
         connection.exec_driver_sql("SELECT pg_advisory_lock(7310982774)")
         try:
             yield
         finally:
             connection.exec_driver_sql("SELECT pg_advisory_unlock(7310982774)")
+            connection.exec_driver_sql("RESET lock_timeout")
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from vault.crypto.grants import unwrap_dek
 from vault.crypto.manifests import open_manifest, seal_manifest
 from vault.crypto.parts import seal_part
 from vault.errors import AuditBroken, KeyUnavailable, Unreadable
-from vault.models import Document
+from vault.models import Document, User
 from vault.services import audit, seals
 from vault.services.seals import UNSEALED, UNTRACKED
 
@@ -478,6 +478,39 @@ def test_m4_a_removed_row_is_seen_by_check(lived_in: Vault, table: str) -> None:
     told = findings(lived_in)
     attacker.put(table, row)
     assert f"{table} {row['id'].hex()}: the audit chain knows this row, the database lost it" in told
+
+
+def test_m4_a_removed_part_list_keeps_nobody_from_deleting_the_document(vault: Vault) -> None:
+    document = vault.upload("alice", b"x" * 1000)
+    attacker = Attacker(vault)
+    version = attacker.row("document_version", document_id=document)["id"]
+    attacker.remove("part_list", version)
+    assert_refused(vault, lambda: vault.api("alice").get(f"/documents/{document.hex()}/content"), document)
+    assert vault.api("alice").delete(f"/documents/{document.hex()}").status_code == 204
+    assert attacker.rows("document", id=document) == [] == attacker.rows("shared_key_registry")
+    assert len(vault.blob_files()) == 1, "which no row names any more: nothing is destroyed on a guess"
+    assert f"part_list {version.hex()}: the audit chain knows this row, the database lost it" in findings(
+        vault
+    )
+
+
+def test_m4_a_removed_key_pair_ends_a_login_as_damage(vault: Vault) -> None:
+    attacker = Attacker(vault)
+    bob = vault.bob.account.user_id
+    attacker.remove("user_key", attacker.row("user_key", user_id=bob)["id"])
+    body = {"username": "bob", "passphrase": vault.bob.passphrase}
+    assert_refused(vault, lambda: vault.api().post("/token", json=body), bob)
+
+
+def test_m4_a_removed_account_is_damage_for_whoever_needs_it(vault: Vault) -> None:
+    """A row that another one leads to and that stays away is never a defect of the program's."""
+    about = ("user", bytes(16))
+    with vault.services() as bundle:
+        with pytest.raises(Unreadable), bundle.transactions.reading(None, about) as session:
+            session.get_one(User, bytes(16))
+        with pytest.raises(Unreadable):
+            bundle.transactions.writing(lambda session: session.get_one(User, bytes(16)), None, about)
+    assert failures(vault) == [(bytes(16).hex(), "row:missing")] * 2
 
 
 def test_m9_rows_put_back_are_seen_by_check(vault: Vault) -> None:

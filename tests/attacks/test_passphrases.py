@@ -62,10 +62,10 @@ def test_p1_no_cost_outside_floor_and_ceiling_is_ever_run(vault: Vault, column: 
     assert_refused(vault, enter, row["id"])
     assert failures(vault)[-1] == (row["id"].hex(), "kdf:bounds")
     cost = {name: row[name] for name in ("memory_kib", "iterations", "lanes", "salt")} | {column: value}
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(Unreadable):
         passphrases.derive(vault.bob.passphrase, KdfParameters(**cost))
-    assert time.perf_counter() - started < 0.05
+    assert time.thread_time() - started < 0.05
 
 
 def test_p1_a_passphrase_change_refuses_them_as_well(vault: Vault) -> None:
@@ -93,10 +93,10 @@ def test_p4_what_cannot_be_a_passphrase_is_refused_at_once(vault: Vault, passphr
     )
     if passphrase:
         assert change.status_code == 400
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(BadPassphrase):
         normalise(passphrase)
-    assert time.perf_counter() - started < 0.1
+    assert time.thread_time() - started < 0.1
 
 
 @pytest.mark.parametrize("length", [65, 73, 1024])

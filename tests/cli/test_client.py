@@ -398,6 +398,11 @@ def test_share_and_revoke(served: Served, alice: Machine) -> None:
     alice("share", "plums.txt", "bob", "charlie")
     ended = alice("revoke", "plums.txt", "bob", "charlie", "--rekey", "--at-once")
     assert ended.out.splitlines()[-1] == "It has new keys." and len(ended.out.splitlines()) == 3
+    another(alice, served, "alice")("share", "plums.txt", "bob")
+    half = alice("revoke", "plums.txt", "bob", "nobody-here", "--rekey", "--at-once")
+    assert half.code == 1 and "bob may no longer read it." in half.out and "It has new keys." in half.err
+    with vault.services() as bundle:
+        assert bundle.documents.view(vault.alice.account, document_id).generation == 3
     shown = another(alice, served, "alice")("revoke", document_id.hex(), "nobody-here", "--rekey")
     assert shown.code == 1 and "new keys" not in shown.out
     assert alice("revoke", document_id.hex(), "..").code == 1

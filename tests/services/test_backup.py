@@ -149,6 +149,28 @@ def test_f29_a_backup_shows_one_state_whatever_happens_meanwhile(any_vault: Vaul
         assert bundle.sweep.run().blobs == 1, "the next sweep does what the backup has held up"
 
 
+def test_f29_new_keys_that_destroy_the_old_content_at_once_wait_for_a_backup(
+    vault: Vault, tmp_path: Path
+) -> None:
+    document = vault.upload("alice", b"k" * 50_000, "kept")
+
+    def meanwhile() -> None:
+        with vault.services() as bundle:
+            work_id = bundle.rekey.ask(vault.alice.account, document, at_once=True)
+            bundle.work.finish(vault.alice.account, work_id)
+
+    with at("backup.after_rows", meanwhile):
+        written = write(vault, tmp_path / "archive")
+    assert written.whole and written.blobs == 1 and not written.deleted
+    other = restored(vault, tmp_path / "archive", tmp_path / "restored")
+    assert findings(other) == []
+    log_in_again(other, "alice")
+    assert other.read("alice", document) == vault.read("alice", document) == b"k" * 50_000
+    other.close()
+    with vault.services() as bundle:
+        assert bundle.sweep.run().blobs == 1
+
+
 def test_f29_what_is_destroyed_under_a_backup_is_told_by_name(vault: Vault, tmp_path: Path) -> None:
     """A blob that goes all the same ends no backup. It is told whether its version went too, or lost it."""
     gone = vault.upload("alice", b"g" * 50_000, "gone")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.attacks.attacker import Attacker
@@ -135,6 +137,28 @@ def test_a_document_that_does_not_open_keeps_the_others_from_nothing(vault: Vaul
     assert vault.read("alice", whole) == b"whole"
     told = [detail for act, _, _, detail in vault.audit() if act == "exposed_done"]
     assert told == ["1 done, 1 left"]
+    assert [notice["kind"] for notice in vault.api("alice").get("/me").json["notices"]] == [
+        "exposed",
+        "exposed_left",
+    ]
+    assert "Some of your documents have no new keys" in vault.browser("alice").get("/account").text
+    assert "1 done, 1 left" in vault.browser("alice").get("/account/log").text
+
+
+def test_the_last_answer_tells_how_many_documents_were_left(vault: Vault) -> None:
+    damaged = vault.upload("alice", b"damaged")
+    vault.upload("alice", b"whole")
+    Attacker(vault).blob(damaged).unlink()
+    with vault.services() as bundle:
+        passphrase = bundle.exposure.replace_all(vault.alice.account, vault.alice.passphrase)
+    enter(vault, passphrase)
+    api = vault.api("alice")
+    told: dict[str, Any] = {}
+    for kind in ("keypairs", KIND):
+        (told,) = [work for work in api.get("/me/work").json["items"] if work["kind"] == kind]
+        while not told["finished"]:
+            told = api.post(f"/me/work/{told['id']}").json
+    assert (told["done"], told["failed"], told["total"]) == (1, 1, 2)
 
 
 def test_the_work_is_nobody_elses(vault: Vault) -> None:

@@ -99,11 +99,15 @@ def test_a_code_that_is_none_is_said_beside_its_field(house: Vault, code: str) -
 def test_a_closed_vault_registers_nobody_not_even_by_invitation(vault: Vault) -> None:
     closed = vault.reopened(registration="closed")
     browser = closed.browser()
-    code = closed.api("dora").post("/invitations", json={"username": "zoe"}).json["code"]
+    code = vault.api("dora").post("/invitations", json={"username": "zoe"}).json["code"]
     assert browser.post("/invitation", {"code": code, "agreed": "1"}).status_code == 403
     answer = browser.post("/register", {"username": "zoe"}, form_on="/login")
     assert "for invited people" in words(answer.text)
     assert closed.api("dora").get("/accounts").text.count('"username"') == 4
+    refused = closed.api("dora").post("/invitations", json={"username": "yan"})
+    assert (refused.status_code, refused.json["detail"]) == (403, "Registration is closed.")
+    page = closed.browser("dora").get("/people").text
+    assert "Registration is closed" in page and 'name="username"' not in page
     closed.close()
 
 

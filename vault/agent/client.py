@@ -314,6 +314,11 @@ class Client:
         answer = self.ask("DELETE", path, params=asked)
         return json_of(answer) if answer.status_code == HTTPStatus.ACCEPTED else None
 
+    def rekey(self, document: str, *, at_once: bool = False) -> dict[str, Any] | None:
+        """Have a document written anew under new keys; return the work where ``go_on`` must."""
+        answer = self.ask("POST", f"/documents/{checked_id(document)}/rekey", json={"at_once": at_once})
+        return json_of(answer) if answer.status_code == HTTPStatus.ACCEPTED else None
+
     def go_on(self, work: object) -> dict[str, Any]:
         """Let work that takes long go on for two seconds; return where it stands then."""
         return json_of(self.ask("POST", f"/me/work/{checked_id(work)}"))

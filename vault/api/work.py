@@ -42,4 +42,5 @@ def go_on(work_id: bytes) -> ResponseReturnValue:
     check_csrf()
     before = services().work.view(account, work_id)
     now = services().work.go_on(account, work_id)
-    return work_json(now or before) | ({"finished": True, "done": before.total} if now is None else {})
+    ended = {"finished": True, "done": before.total - before.failed}
+    return work_json(now or before) | (ended if now is None else {})

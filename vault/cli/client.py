@@ -27,6 +27,7 @@ from rich.progress import (
 from vault.agent.client import (
     Client,
     LoggedOut,
+    Refused,
     Unreachable,
     check_server,
     log_in,
@@ -418,7 +419,12 @@ def revoke(wanted: str, usernames: tuple[str, ...], rekey: bool, at_once: bool, 
         document = client.find(wanted, scope="shared" if leaves else "owned")["id"]
         for username in usernames:
             last = rekey and username == usernames[-1]
-            work = client.revoke(document, username, rekey=last, at_once=at_once)
+            try:
+                work = client.revoke(document, username, rekey=last, at_once=at_once)
+            except Refused:
+                if rekey and username != usernames[0]:
+                    _rekey(client, document, at_once)  # those before him are out, and must stay out
+                raise
             if not json_:
                 click.echo("You have left it." if leaves else f"{visible(username)} may no longer read it.")
         if work is not None:
@@ -427,6 +433,13 @@ def revoke(wanted: str, usernames: tuple[str, ...], rekey: bool, at_once: bool, 
             echo_json({"id": document, "readers": [] if leaves else client.readers(document)})
         elif rekey and not leaves:
             click.echo("It has new keys.")
+
+
+def _rekey(client: Client, document: str, at_once: bool) -> None:
+    work = client.rekey(document, at_once=at_once)
+    if work is not None:
+        finish(client, work, "New keys")
+    click.echo("It has new keys.", err=True)
 
 
 def finish(client: Client, work: dict[str, Any], label: str) -> None:

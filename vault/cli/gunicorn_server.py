@@ -171,7 +171,7 @@ class Server(BaseApplication):
             "logger_class": RootLogger,
             "loglevel": settings.log_level.lower(),
             "limit_request_line": 8190,
-            "limit_request_field_size": 32768,  # a joined upload names up to 64 addresses of 350 characters
+            "limit_request_field_size": 32768,  # a joined upload names up to 20 addresses with their tokens
             "forwarded_allow_ips": "127.0.0.1,::1",
             "proc_name": "docvault",
             "post_fork": _post_fork,

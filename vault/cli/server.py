@@ -24,7 +24,7 @@ from vault.config import Settings, load_settings
 from vault.errors import AuditBroken, VaultError
 from vault.services.check import Report
 from vault.services.masterkey import KeyState, Outcome
-from vault.wiring import Services, alarm, opened_once, services, wiring
+from vault.wiring import Services, alarm, opened_once, services, wiring, write_key_file
 
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "134217728",
@@ -238,11 +238,9 @@ def generate(output: Path | None) -> None:
         click.echo(key)
         return
     try:
-        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        write_key_file(output, key)
     except FileExistsError:
         raise click.ClickException(f"{output} exists already; a master key is never overwritten.") from None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key + "\n")
     click.echo(f"The master key is in {output}. Keep a copy away from this server.", err=True)
 
 
@@ -398,7 +396,7 @@ def verify(json_: bool) -> None:
 @click.option(
     "--repair",
     is_flag=True,
-    help="Move blobs that nothing has named for 30 days to quarantine, and nothing else.",
+    help="Move blobs that are older than 30 days and that nothing names to quarantine, and nothing else.",
 )
 @as_json
 def check(deep: bool, repair: bool, json_: bool) -> None:

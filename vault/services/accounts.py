@@ -40,7 +40,7 @@ from vault.failpoints import reach
 from vault.models import EPOCH, LoginSession, UnlockMethod, User, UserKey
 from vault.services import clock, passphrases, seals, throttle
 from vault.services.audit import Event
-from vault.services.invitations import Invitations
+from vault.services.invitations import CLOSED, Invitations
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
 from vault.services.usernames import fold_username, new_username
@@ -211,8 +211,8 @@ class Accounts:
         role = "user"
         if code:
             kind = self._invitations.check(session, code, username, use=use)
-            if self._registration == "closed" and kind != "setup":
-                raise Forbidden("Registration is closed.")
+            if self._invitations.is_closed and kind != "setup":
+                raise Forbidden(CLOSED)
             role = "admin" if kind == "setup" else "user"
         elif self._registration != "open":
             raise Forbidden("Registration needs an invitation. Ask an administrator for one.")

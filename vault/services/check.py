@@ -45,7 +45,7 @@ MEANINGS = {
     "I2": "A row is damaged, edited or put back: a seal or signature does not fit.",
     "I3": "A document has lost its current version, its owner’s grant, or miscounts its readers.",
     "I4": "A row was removed or put in, against the audit chain.",
-    "I5": "A blob is there that nothing names. It is kept; `check --repair` moves it to quarantine after 30 days.",
+    "I5": "A blob is there that nothing names. It is kept; `check --repair` moves it away once it is 30 days old.",
     "I6": "The audit chain is broken.",
     "I7": "The counters of an account do not equal the sums.",
     "I8": "An upload has expired, and the sweep has not run.",
@@ -216,7 +216,7 @@ class Check:
         return seen
 
     def repair(self, report: Report) -> list[str]:
-        """Move the blobs that nothing has named for 30 days to quarantine, and nothing else; return their names.
+        """Move the blobs older than 30 days that nothing names to quarantine, and nothing else; return their names.
 
         Raises ``AuditBroken`` where something is wrong with the rows: who lost rows must not lose their blobs too.
         """

@@ -108,11 +108,15 @@ class Exposure:
             work.begin(session, account, KIND, user.documents)
 
     def advance(self, account: UnlockedAccount, work_id: bytes, until: float) -> None:
-        """Give one document after the other new keys, in the order of their ids; at the end delete the row."""
-        while self._next(account, work_id, until) and time.monotonic() < until:
-            pass
+        """Give one document after the other new keys, in the order of their ids; at the end delete the row.
 
-    def _next(self, account: UnlockedAccount, work_id: bytes, until: float) -> bool:
+        Where documents are left without new keys, the row ends in a call of its own, which does nothing else.
+        """
+        may_end = True
+        while self._next(account, work_id, until, may_end=may_end) and time.monotonic() < until:
+            may_end = False
+
+    def _next(self, account: UnlockedAccount, work_id: bytes, until: float, *, may_end: bool) -> bool:
         """Carry one document on; tell whether it is done and there may be more."""
         with self._transactions.reading(account.user_id) as session:
             row = session.get(Work, work_id)
@@ -120,6 +124,8 @@ class Exposure:
                 return False
             at, document_id = work.position(row), _behind(session, row)
         if document_id is None:
+            if at.failed and not may_end:
+                return False  # its owner sees what is left before the row is gone
             self._transactions.writing(
                 lambda session: self._end(session, account, work_id, at), account.user_id
             )
@@ -146,6 +152,8 @@ class Exposure:
     def _end(self, session: Session, account: UnlockedAccount, work_id: bytes, at: Position) -> None:
         row = work.locked(session, account, work_id)
         session.delete(row)
+        if at.failed:
+            notify(session, account.user_id, "exposed_left")
         detail = f"{at.done} done, {at.failed} left"
         self._transactions.record(Event("exposed_done", account.user_id, "work", work_id, detail=detail))
 

@@ -28,7 +28,7 @@ READING = ("download", "download_cut", "integrity_failure", "denied")
 """What becomes of a document without a change; of a busy document there are too many to read them all."""
 BOOKKEEPING = ("contact",)
 """What the vault does for somebody by itself; it says nothing that he would want to know."""
-DETAILED = frozenset({"register", "account_change", "download_cut", "share", "share_expired"})
+DETAILED = frozenset({"register", "account_change", "download_cut", "share", "share_expired", "exposed_done"})
 """Actions whose detail people may see. Why something did not open is for the operator alone."""
 UNBELIEVABLE = "unbelievable"
 """The action that stands for an entry whose seal does not fit."""

@@ -25,6 +25,7 @@ from vault.services.unlocked import UnlockedAccount
 from vault.services.usernames import new_username
 
 LIFE = timedelta(days=7)
+CLOSED = "Registration is closed."
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,10 @@ class Invited:
 class Invitations:
     """Make, list, look up, spend and withdraw codes."""
 
-    def __init__(self, transactions: Transactions, master: MasterKeys) -> None:
+    def __init__(self, transactions: Transactions, master: MasterKeys, registration: str) -> None:
         self._transactions = transactions
         self._master = master
+        self.is_closed = registration == "closed"
 
     def setup_pending(self) -> bool:
         """Tell whether the vault still waits for its first administrator."""
@@ -150,8 +152,13 @@ class Invitations:
             return CodeView(found.kind, found.username, found.expires_at)
 
     def invite(self, account: UnlockedAccount | None, username: str) -> Invited:
-        """Make an invitation for one person, valid 7 days; ``account`` is an administrator, ``None`` the operator."""
+        """Make an invitation for one person, valid 7 days; ``account`` is an administrator, ``None`` the operator.
+
+        Raises ``Forbidden`` where registration is closed: the code could never be used.
+        """
         _require_admin(account)
+        if self.is_closed:
+            raise Forbidden(CLOSED)
         folded = new_username(username)
         code, actor = new_code(), account.user_id if account else None
 

@@ -25,7 +25,7 @@ from vault.crypto.rekey import RekeyCursor, open_rekey_cursor, seal_rekey_cursor
 from vault.errors import Conflict, Exists, Missing, NotFound, StorageError, Unreadable, VaultError
 from vault.failpoints import reach
 from vault.models import DocumentGeneration, DocumentVersion, PartList, SharedKeyRegistry, Upload, Work
-from vault.services import clock, work
+from vault.services import backup, clock, work
 from vault.services.access import Gate, Held, Need, OpenVersion, entry_of, put_entry
 from vault.services.audit import Event
 from vault.services.content import Content, fetch, place
@@ -332,8 +332,14 @@ class Rekey:
             raise damage from error
 
     def _destroy(self, manifest: Manifest) -> None:
-        """Destroy the old blobs, as the tombstones just committed order; what fails here is left to the sweep."""
+        """Destroy the old blobs, as the tombstones just committed order; what fails here is left to the sweep.
+
+        So is all while a backup is made: it began from rows that name them.
+        """
         reach("rekey.before_destroying")
+        with self._transactions.reading() as session:
+            if backup.under_way(session):
+                return
         try:
             for segment in manifest.segments:
                 self._store.delete([info.name for info in self._store.list(f"{segment.id.hex()}/")])

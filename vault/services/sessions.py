@@ -265,9 +265,12 @@ class Sessions:
         )
 
     def _current_key(self, session: Session, user: User) -> UserKey:
-        return session.scalars(
+        key = session.scalar(
             select(UserKey).where(UserKey.user_id == user.id, UserKey.version == user.key_version)
-        ).one()
+        )
+        if key is None:
+            raise Unreadable("own-key:missing", "user", user.id)
+        return key
 
     def _unlocked(
         self, row: LoginSession, user: User, key: UserKey, account_key: bytes, secret: bytes, day: date

@@ -3,7 +3,8 @@
 ``reading`` ends before a body is streamed, ``writing`` commits the effect together with its audit entries. On
 SQLite a writing transaction begins IMMEDIATE (an upgrade from reading fails at once, whatever the timeout), and
 waits its turn, in this process and then for others, some seconds at most. A stale row, a serialization failure or a
-lost race for a unique key tries the whole function again; a database that stays locked or away is ``Busy``.
+lost race for a unique key tries the whole function again; a row that another one needs and that stays away is
+``Unreadable``; a database that stays locked or away is ``Busy``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from threading import Lock
 from typing import TypeVar
 
 import structlog
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, NoResultFound, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
@@ -130,6 +131,9 @@ class Transactions:
                 if attempt == TRIES:
                     DATABASE_ERRORS.add("conflict")
                     raise Conflict from lost
+            except NoResultFound as gone:
+                if attempt == TRIES:
+                    raise Unreadable("row:missing") from gone
             except DBAPIError as error:
                 why = refusal(error)
                 if why is not None:
@@ -206,7 +210,7 @@ class Transactions:
             event = Event("denied", actor, *about, succeeded=False, detail=type(denied).__name__)
             try:
                 self._try_writing(lambda session: self.record(event))
-            except ReadOnly:
+            except (ReadOnly, Unreadable, Busy, Conflict):
                 log.error("denied_not_recorded", object_kind=about[0], object=about[1].hex())
 
 
@@ -243,6 +247,8 @@ def _translated() -> Iterator[None]:
             yield
     except OperationalError as error:
         raise _busy(error) from error
+    except NoResultFound as gone:
+        raise Unreadable("row:missing") from gone
 
 
 @contextmanager

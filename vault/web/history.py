@@ -60,7 +60,7 @@ WORDS = {
     "recovery_used": "The recovery code of {person} was used",
     "exposed": "{actor} said that the passphrase may be known to others",
     "exposed_advanced": "New keys are being made for {actor}",
-    "exposed_done": "{actor} has new keys everywhere",
+    "exposed_done": "{actor} has given documents new keys",
     "keys_rotate": "{actor} asked for new keys",
     "keys_moved": "Documents were moved to the new keys of {actor}",
     "keys_left": "Documents are left to be moved to the new keys of {actor}",
@@ -155,6 +155,8 @@ def _more(event: Happening) -> str:
     if event.action == "account_change" and event.detail:
         role, _, state = event.detail.partition(" ")
         return f": now {'an administrator' if role == 'admin' else 'an ordinary user'}, {state}"
+    if event.action == "exposed_done" and event.detail:
+        return f": {event.detail}"
     return ""
 
 

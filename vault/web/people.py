@@ -18,6 +18,7 @@ def people_page(form: InviteForm) -> ResponseReturnValue:
         accounts=vault.accounts.list_accounts(account),
         invitations=vault.invitations.list_open(account),
         quota=vault.settings.quota_bytes,
+        closed=vault.invitations.is_closed,
     )
 
 

@@ -40,9 +40,9 @@ KINDS = {
     ),
     "exposed": Words(
         "New keys for all your documents",
-        "Each document of yours is written anew under new keys, so that nothing that somebody took with your old "
-        "passphrase opens it. You can close this page and go on later.",
-        "All your documents have new keys.",
+        "The current version of each document of yours is written anew under new keys, so that nothing that somebody "
+        "took with your old passphrase opens it; older versions keep theirs. You can close this page and go on later.",
+        "Done. Unless a notice here says otherwise, all your documents have new keys.",
         "web.account",
     ),
     "rekey": Words(
