@@ -27,6 +27,7 @@ from bench.clients import (
     send_form,
     send_piece,
 )
+from bench.keys import deep_check, key_pairs, master_key
 from bench.servers import ALLOCATOR, WORKERS, Server, plain_server, vault_server
 from bench.table import Row, median, percentile, transfer
 from bench.world import World
@@ -444,6 +445,9 @@ GROUPS: dict[str, Callable[[Bench], list[Row]]] = {
     "latency": latency,
     "memory": memory,
     "at-rest": at_rest,
+    "key-pairs": key_pairs,
+    "deep-check": deep_check,
+    "master-key": master_key,
 }
 """Name of a group to what measures it, in the order in which they run."""
 

@@ -8,6 +8,8 @@ opens (signatures, wrapped keys, manifests) are random bytes of the right length
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from typing import Any
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from vault.app import create_app, migrate_schema
+from vault.app import create_app, migrate_schema, new_master_key
 from vault.config import load_settings
 from vault.crypto.accounts import directory_mac, seal_private_keys
 from vault.crypto.keypairs import PrivateKeys, generate_keys
@@ -32,7 +34,7 @@ from vault.models import Document, DocumentIndex, DocumentVersion, SharedKeyRegi
 from vault.services import clock, seals
 from vault.services.audit import Event
 from vault.services.unlocked import UnlockedAccount
-from vault.wiring import Services, services, wiring
+from vault.wiring import Services, opened_once, services, wiring
 
 READY_MADE = 8
 BATCH = 5000
@@ -133,6 +135,31 @@ class World:
                             connection.execute(insert(model), values)
             with db.engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def new_pairs(self, username: str) -> float:
+        """Give somebody new key pairs, to the end of the work that comes with them; return the seconds."""
+        known, began = self.somebody(username), time.perf_counter()
+        with self._services() as bundle:
+            bundle.work.finish(known.account, bundle.keypairs.rotate(known.account, known.passphrase))
+        return time.perf_counter() - began
+
+    def rotated(self, folder: Path) -> tuple[float, int]:
+        """Change the master key of a copy of the database, without its blobs; return the seconds and the rows."""
+        shutil.copytree(self.instance, folder, ignore=shutil.ignore_patterns("blobs"))
+        older = (folder / "master.key").read_text().strip()
+        settings = load_settings(
+            _env_file=None,
+            instance=folder,
+            master_key=new_master_key(),
+            master_key_fallbacks=older,
+            log_level="ERROR",
+        )
+        app = create_app(settings)
+        with opened_once(app):
+            migrate_schema(app)
+            began = time.perf_counter()
+            rows = services().masterkey.rotate().resealed
+            return time.perf_counter() - began, rows
 
     def close(self) -> None:
         with self._app.app_context():

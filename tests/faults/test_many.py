@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,9 @@ from sqlalchemy import event
 from tests.cast import Vault
 from tests.many import fill
 from vault.extensions import db
+from vault.services.audit import Event
 
+SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "verify_audit.py"
 FEW, MANY = 120, 10_000
 QUICK = {"newest": 0.3, "page": 0.3, "by name": 2.0, "search": 2.0}
 """Seconds of processor time, which depend little on what else a machine does: 0.02, 0.03, 0.7 and 0.7 were seen on a
@@ -128,3 +132,23 @@ def test_f21_the_check_ends_and_finds_everything_whole(many: Vault) -> None:
     assert report.findings == []
     assert report.counted["document"] == report.counted["blob"] == MANY
     assert len(told) > 50, "the bar moves"
+
+
+def test_f21_the_export_ends_and_verifies_without_the_vault(many: Vault, tmp_path: Path) -> None:
+    """A chain that names 50,000 rows in one entry, and has an entry more for each document."""
+    alice, file = many.alice.account.user_id, tmp_path / "export.jsonl"
+
+    def note(session: Any) -> None:
+        for _ in range(MANY):
+            many_events.record(Event("download", alice, "document", alice))
+
+    with many.services() as bundle:
+        many_events = bundle.transactions
+        many_events.writing(note)
+        with file.open("wb") as out:
+            count = bundle.chain.export(out.write)
+    assert count > MANY
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(SCRIPT), str(file)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "The chain is whole; 0 lines of anchors fit.\n"), done.stderr
