@@ -86,9 +86,12 @@ class Sweep:
     def _end_some_uploads(self, swept: Swept) -> bool:
         """Forget one batch of expired uploads; tell whether there was any.
 
-        What became no document is destroyed whole, and of the others what pieces that lost a race have left.
+        What became no document is destroyed whole, and of the others what pieces that lost a race have left. While a
+        backup is being made this waits, as the destruction does: until that, the bytes count against a quota.
         """
         with self._transactions.reading() as session:
+            if backup.under_way(session):
+                return False
             due = session.scalars(select(Upload).where(Upload.expires_at <= clock.now()).limit(BATCH)).all()
             doomed = {row.id: [""] for row in due if row.document_id is None}
             kept = {row.id: _named(session, row) for row in due if row.document_id is not None}
