@@ -209,7 +209,7 @@ def _sweep_hourly(app: Any) -> None:
 def _sweep(holder: bytes) -> None:
     sweep = services().sweep
     if sweep.take_lease(holder):
-        sweep.run()
+        sweep.run(holder)
         sweep.note_swept()
         services().masterkey.go_on()
 
