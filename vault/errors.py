@@ -147,8 +147,8 @@ class KeyChanged(VaultError):
 
 
 class TooLarge(VaultError):
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"This is larger than the vault accepts ({limit:,} bytes).")
+    def __init__(self, limit: int, text: str | None = None) -> None:
+        super().__init__(text or f"This is larger than the vault accepts ({limit:,} bytes).")
         self.limit = limit
 
 

@@ -272,8 +272,9 @@ class Upload(Sealed, Base):
     """An upload; its id is its segment's. Once expired without a document, the sweep destroys what is left of it.
 
     ``kind`` is "whole" (a form or a raw body, gone with its document), "rekey" (gone with the old generation), or what
-    tus knows: "plain", "partial" (joined by a final one, ``joined_id``) and "final", which has no segment. These remain
-    until they expire, so that a completion that is repeated finds its ``document_id``.
+    tus knows: "plain", "partial" (joined by a final one, ``joined_id``), "deferred" (either, while its length is not
+    told) and "final", which has no segment. These remain until they expire, so that a completion that is repeated finds
+    its ``document_id``. ``reserved_bytes`` counts against the quota: the announced length, or what lies in the store.
     """
 
     __tablename__ = "upload"

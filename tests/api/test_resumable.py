@@ -174,7 +174,9 @@ def test_41_a_checked_piece_is_at_most_one_part(vault: Vault) -> None:
     tus = Tus(small)
     place = tus.begin(40_000)
     right = "sha1 " + "A" * 27 + "="
-    assert tus.patch(place, 0, bytes(16385), Upload_Checksum=right).status_code == 413
+    refused = tus.patch(place, 0, bytes(16385), Upload_Checksum=right)
+    assert refused.status_code == 413
+    assert refused.json["detail"] == "A piece with a checksum may have at most 16,384 bytes."
     assert tus.patch(place, 0, bytes(16384), Upload_Checksum=right).status_code == 460
     assert tus.offset(place) == 0
     small.close()

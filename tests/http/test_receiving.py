@@ -168,6 +168,36 @@ def test_a_refused_recipient_is_named_before_a_byte_is_stored(vault: Vault) -> N
     assert stored(vault) == NOTHING
 
 
+# The quota (requirement 41)
+
+
+@pytest.mark.parametrize("kind", ["form", "form of many", "raw"])
+def test_41_refused_uploads_store_no_more_than_the_quota(vault: Vault, kind: str) -> None:
+    """What was refused lies in the store until the sweep, and counts until then."""
+    limited = vault.reopened(quota_bytes=1_000_000, part_size=2**16)
+    content = bytes(3_000_000)
+    many = [file(content[:600_000], f"{number}.txt") for number in range(5)]
+    body = {"form": form(file(content)), "form of many": form(*many), "raw": content}[kind]
+    options: dict[str, Any] = {"content_type": CONTENT_TYPE}
+    if kind == "raw":
+        # Nobody announces the length of a body in chunks.
+        chunked = {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+        options = {"content_type": "text/plain", "environ_overrides": chunked}
+    for _ in range(3):
+        answer = limited.api("alice").post("/documents", input_stream=io.BytesIO(body), **options)
+        assert (answer.status_code, answer.json["type"]) == (507, "urn:docvault:QuotaExceeded")
+        assert sum(path.stat().st_size for path in limited.blob_files()) <= 1_000_000 + 2**16
+    assert stored(limited)[0] == 0
+    with limited.services() as bundle:
+        bundle.sweep.run()
+    assert stored(limited) == NOTHING
+    answer = limited.api("alice").post(
+        "/documents", data=form(file(content[:900_000])), content_type=CONTENT_TYPE
+    )
+    assert answer.status_code == 201
+    limited.close()
+
+
 # Length
 
 

@@ -17,14 +17,14 @@ import pytest
 
 from tests.attacks.attacker import Attacker, flip
 from tests.attacks.history import live_through
-from tests.cast import MASTER_KEY, Vault, settings_for
+from tests.cast import MASTER_KEY, Vault, reader, settings_for
 from tests.servers.postgres import PostgresServer
 from vault import failpoints
 from vault.app import create_app, make_empty_schema, migrate_schema
 from vault.crypto.manifests import decode_parts
 from vault.crypto.parts import blob_name
 from vault.crypto.rows import decode_row
-from vault.errors import Misconfigured, SchemaTooNew
+from vault.errors import BrokenOff, Misconfigured, SchemaTooNew
 from vault.extensions import db
 from vault.models import Base, Lease
 from vault.services import backup, clock
@@ -233,6 +233,21 @@ def test_a_damaged_blob_is_backed_up_as_it_is_and_told(vault: Vault, tmp_path: P
     assert written.damaged == [f"{path.parent.name}/{path.name}"] and not written.whole
     with ArchiveReader(tmp_path / "archive") as archive, archive.get(written.damaged[0]) as blob:
         assert blob.read() == path.read_bytes()
+
+
+def test_an_upload_that_broke_off_counts_while_a_backup_keeps_its_bytes(vault: Vault, tmp_path: Path) -> None:
+    with vault.services() as bundle, pytest.raises(BrokenOff):
+        bundle.uploads.receive(vault.alice.account, reader(b"half"), length=8)
+
+    def meanwhile() -> None:
+        with vault.services() as bundle:
+            assert bundle.sweep.run().uploads == 0
+
+    with at("backup.after_rows", meanwhile):
+        write(vault, tmp_path / "archive")
+    with vault.services() as bundle:
+        assert bundle.sweep.run().uploads == 1
+    assert vault.blob_files() == [] and findings(vault) == []
 
 
 def test_a_backup_that_died_holds_the_sweep_up_for_ten_minutes(

@@ -877,10 +877,139 @@ def test_a6_a_deferred_length_gets_round_no_limit(limited: Vault) -> None:
     assert alice.look(begun.token).offset <= 8 * PART
     one = alice.begin(None)
     alice.piece(one.token, 0, bytes(6 * PART))
-    limited.upload("alice", bytes(5 * PART))
     with pytest.raises(QuotaExceeded):
-        alice.piece(one.token, 6 * PART, b"", declared=6 * PART)
+        limited.upload("alice", bytes(5 * PART))
+    with pytest.raises(QuotaExceeded):
+        alice.begin(5 * PART)
+    limited.upload("alice", bytes(3 * PART))
+    with pytest.raises(QuotaExceeded):
+        alice.piece(one.token, 6 * PART, bytes(PART), declared=7 * PART)
+    assert alice.piece(one.token, 6 * PART, b"", declared=6 * PART).document_id
     assert stored(limited) <= 10 * PART
+
+
+@pytest.mark.parametrize("announces", [True, False])
+def test_a6_uploads_of_deferred_length_share_one_quota(limited: Vault, announces: bool) -> None:
+    """None of them may hold what another holds already, whether its pieces tell their lengths or not."""
+    alice, body = Sender(limited), bytes(7 * PART)
+    refused = 0
+    for begun in [alice.begin(None), alice.begin(None, partial=True), alice.begin(None)]:
+        given = {"announced": -1 if announces else None, "read": reader(body, PART // 2)}
+        try:
+            alice.piece(begun.token, 0, body, **given)
+        except QuotaExceeded:
+            refused += 1
+    assert refused == 2
+    assert 7 * PART <= in_the_store(limited) <= 10 * PART
+    alice.end(begun.token)
+    first = limited.upload("alice", bytes(1000))
+    assert limited.read("alice", first) == bytes(1000), "what is left is free for others"
+
+
+def test_a6_a_deferred_upload_reserves_what_it_holds_until_it_ends(limited: Vault) -> None:
+    alice = Sender(limited)
+    begun = alice.begin(None)
+    alice.piece(begun.token, 0, bytes(4 * PART), announced=None)
+    looked = alice.look(begun.token)
+    assert (looked.offset, looked.length, looked.kind) == (4 * PART, None, "plain")
+    with pytest.raises(QuotaExceeded):
+        alice.begin(6 * PART)
+    with pytest.raises(BrokenOff):
+        alice.piece(begun.token, 4 * PART, bytes(PART), announced=4 * PART)
+    sent = alice.piece(begun.token, 5 * PART, bytes(5), declared=5 * PART + 5)
+    assert sent.document_id and alice.look(begun.token).length == 5 * PART + 5
+    other = alice.begin(None)
+    alice.piece(other.token, 0, bytes(4 * PART))
+    with pytest.raises(QuotaExceeded):
+        alice.begin(2 * PART)
+    alice.end(other.token)
+    assert alice.begin(2 * PART)
+
+
+# Forms and raw bodies (requirement 41)
+
+
+def in_the_store(vault: Vault) -> int:
+    return sum(path.stat().st_size for path in vault.blob_files())
+
+
+def receive(vault: Vault, content: bytes, *, length: int | None = None, beside: int = 0) -> None:
+    """Send a body as a form or chunks bring it: in small pieces, its length unknown unless given."""
+    with vault.services() as bundle:
+        account = vault.alice.account
+        draft = bundle.uploads.store(account, reader(content, PART // 2), length=length, beside=beside)
+        bundle.uploads.make_documents(account, [draft])
+
+
+def test_41_refused_bodies_never_fill_the_store_beyond_the_quota(limited: Vault) -> None:
+    for _ in range(4):
+        with pytest.raises((TooLarge, QuotaExceeded)):
+            receive(limited, bytes(30 * PART))
+        assert in_the_store(limited) <= 10 * PART
+    assert in_the_store(limited) > 8 * PART and documents(limited) == {}
+    with pytest.raises(QuotaExceeded):
+        limited.upload("alice", bytes(2 * PART))
+    with pytest.raises(QuotaExceeded):
+        Sender(limited).begin(2 * PART)
+    with limited.services() as bundle:
+        bundle.sweep.run()
+    assert in_the_store(limited) == 0
+    receive(limited, bytes(8 * PART))
+    assert stored(limited) == in_the_store(limited)
+
+
+@pytest.mark.parametrize("length", [None, 8 * PART])
+def test_41_a_body_that_broke_off_counts_with_what_has_come(limited: Vault, length: int | None) -> None:
+    read = reader(bytes(3 * PART), PART)
+
+    def breaking(size: int) -> bytes:
+        piece: bytes = read(size)
+        if not piece:
+            raise BrokenOff
+        return piece
+
+    with limited.services() as bundle, pytest.raises(BrokenOff):
+        bundle.uploads.receive(limited.alice.account, breaking, length=length)
+    assert 3 * PART < in_the_store(limited) < 4 * PART
+    with pytest.raises(QuotaExceeded):
+        limited.upload("alice", bytes(7 * PART))
+    limited.upload("alice", bytes(6 * PART))
+    with limited.services() as bundle:
+        bundle.sweep.run()
+    limited.upload("alice", bytes(3 * PART))
+
+
+def test_41_a_refused_body_of_few_bytes_blocks_nobody(limited: Vault) -> None:
+    for _ in range(20):
+        with pytest.raises(BrokenOff):
+            receive(limited, bytes(100), length=8 * PART)
+    limited.upload("alice", bytes(8 * PART))
+
+
+def test_41_files_of_one_form_count_together(limited: Vault) -> None:
+    with pytest.raises(QuotaExceeded):
+        receive(limited, bytes(5 * PART), beside=6 * PART)
+    receive(limited, bytes(3 * PART), beside=1 * PART)
+
+
+def test_41_what_has_expired_counts_until_the_sweep_but_is_not_open(
+    limited: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = Sender(limited)
+    begun = alice.begin(6 * PART)
+    alice.begin(5), alice.begin(5)
+    with pytest.raises(TooManyUploads):
+        alice.begin(5)
+    expires(monkeypatch, begun.expires_at)
+    log_in_anew(limited)
+    with pytest.raises(QuotaExceeded):
+        alice.begin(5 * PART)
+    assert alice.begin(5)
+    with limited.services() as bundle:
+        bundle.sweep.run()
+    assert alice.begin(5 * PART)
+    monkeypatch.undo()
+    log_in_anew(limited)
 
 
 def test_a6_a_length_that_is_a_lie_stores_no_more_than_it_says(limited: Vault) -> None:

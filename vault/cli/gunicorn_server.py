@@ -9,7 +9,9 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -201,27 +203,35 @@ def _sweep_hourly(app: Any) -> None:
     """Sweep once an hour, and go on with a broken off rotation, in whichever worker holds the lease."""
     holder, pause = new_holder(), threading.Event()
     while not pause.wait(SWEEP_LOOK_SECONDS):
-        with app.app_context():
-            try:
-                sweep = services().sweep
-                if sweep.take_lease(holder):
-                    sweep.run()
-                    sweep.note_swept()
-                    services().masterkey.go_on()
-            except VaultError as error:
-                log.error("the sweep did not run: %s", error)
+        _try_round(app, partial(_sweep, holder), "the sweep did not run")
+
+
+def _sweep(holder: bytes) -> None:
+    sweep = services().sweep
+    if sweep.take_lease(holder):
+        sweep.run(holder)
+        sweep.note_swept()
+        services().masterkey.go_on()
 
 
 def _keep_anchor(app: Any) -> None:
     """Hold the audit chain against the anchor file of this machine, and note there how far it has come."""
     pause = threading.Event()
     while True:
-        with app.app_context():
-            try:
-                services().chain.keep_anchor()
-            except VaultError as error:
-                log.error("the anchor was not kept: %s", error)
+        _try_round(app, lambda: services().chain.keep_anchor(), "the anchor was not kept")
         pause.wait(ANCHOR_LOOK_SECONDS)
+
+
+def _try_round(app: Any, work: Callable[[], object], failed: str) -> None:
+    """Do one round of background work; whatever goes wrong is logged, and the next round comes all the same."""
+    try:
+        with app.app_context():
+            work()
+    except VaultError as error:
+        log.error("%s: %s", failed, error)
+    except Exception:
+        # A thread that ends is missed by nobody: expired uploads would stay, the anchor would stand still.
+        log.exception(failed)
 
 
 def run(settings: Settings) -> None:

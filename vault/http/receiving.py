@@ -193,6 +193,7 @@ class _Form:
         self._recipients: tuple[bytes, ...] | None = None
         self._name: str | None = None
         self._drafts: list[Draft] = []
+        self._stored_bytes = 0
 
     def take(self, part: _Part) -> None:
         """Take one part; a file without name and content is what a browser sends where none was chosen."""
@@ -220,8 +221,11 @@ class _Form:
         if self._document_id is not None and self._drafts:
             raise BadInput("file", "A new version is one file.")
         name, self._name = self._name or part.filename or None, None
-        draft = services().uploads.store(self._account, part.read, name=name, media_type=part.content_type)
+        draft = services().uploads.store(
+            self._account, part.read, name=name, media_type=part.content_type, beside=self._stored_bytes
+        )
         self._drafts.append(draft)
+        self._stored_bytes += draft.received.stored_bytes
 
     def finish(self) -> list[bytes]:
         """Make documents of all files, or of none; return their ids, in order."""

@@ -74,6 +74,9 @@ class Position(NamedTuple):
     entry_hash: bytes
 
 
+START = Position(0, GENESIS)
+
+
 def append(session: Session, events: list[Event], request_id: bytes | None) -> tuple[Position, Position]:
     """Write ``events`` at the chain's end, with the rows that this transaction changed; the caller commits next.
 
@@ -146,10 +149,13 @@ class Fault:
     at_end: bool = False
 
 
-def walk(session: Session) -> Iterator[ChainEntry]:
-    """Yield every entry in order, verified; raises ``AuditBroken`` naming the first position that does not fit."""
+def walk(session: Session, after: Position = START) -> Iterator[ChainEntry]:
+    """Yield every entry in order, verified; raises ``AuditBroken`` naming the first position that does not fit.
+
+    ``after`` is an entry that was verified before.
+    """
     head = _head(session)
-    for found in examine(session, Position(head.sequence, head.entry_hash)):
+    for found in examine(session, Position(head.sequence, head.entry_hash), after):
         if isinstance(found, ChainEntry):
             yield found
         elif found.at_end:
@@ -160,20 +166,22 @@ def walk(session: Session) -> Iterator[ChainEntry]:
             raise AuditBroken(f"The audit chain is broken at position {found.position}.")
 
 
-def examine(session: Session, head: Position | None) -> Iterator[ChainEntry | Fault]:
+def examine(session: Session, head: Position | None, after: Position = START) -> Iterator[ChainEntry | Fault]:
     """Yield every entry in order, or what is wrong at its place, and go on after it; ``head`` ends the chain (M5).
 
     An entry that was taken out shows as a gap, an edited or exchanged one by its seal, or by its hash where somebody
     has the master key.
     """
-    previous: bytes | None = GENESIS
-    expected = 1
+    previous: bytes | None = after.entry_hash
+    expected = after.sequence + 1
     entry = AuditEntry.__table__.c
     statement = (
         select(entry.sequence, entry.entry_hash, *seals.columns(AuditEntry))
         .order_by(entry.sequence)
         .execution_options(yield_per=500)
     )
+    if after != START:
+        statement = statement.where(entry.sequence > after.sequence)
     for sequence, said, row in seals.verified_rows(session, statement, AuditEntry, beside=2):
         if type(sequence) is not int:
             yield Fault(expected, "the entry was changed: it has no number")

@@ -46,7 +46,7 @@ from vault.services.accounts import parameters_of
 from vault.services.anchor import binding, read_lines
 from vault.services.audit import Event
 from vault.services.check import Check, Report
-from vault.services.resumable import FINAL, PARTIAL, PLAIN
+from vault.services.resumable import DEFERRED, FINAL, PARTIAL, PLAIN
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
 
@@ -62,7 +62,7 @@ WAITED: dict[type[Any], str] = {
 }
 """What ends by itself: 12 hours, 7 days, 2 days, 15 minutes. Only who holds the other half could seal it anew."""
 
-WITH_ADDRESS = (PLAIN, PARTIAL, FINAL)
+WITH_ADDRESS = (PLAIN, PARTIAL, FINAL, DEFERRED)
 """Uploads whose client holds an address under a master key; the row of any other kind moves like all rows."""
 
 T = TypeVar("T")

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from vault.crypto.manifests import Part
-from vault.crypto.parts import TRAILER, PartSealer, blob_name, open_part, seal_part
+from vault.crypto.parts import TRAILER, PartSealer, blob_name, blob_size, open_part, seal_part
 from vault.crypto.randomness import new_suffix
-from vault.errors import Exists, Missing
+from vault.errors import Exists, Missing, QuotaExceeded
 from vault.failpoints import reach
 from vault.metrics import CONTENT_BYTES
 from vault.storage.protocol import BlobStore
@@ -75,6 +75,12 @@ class Pipeline:
         self._in_order = in_order
         self._before: Future[None] | None = None
         self.parts: list[Part] = []
+        self.stored_bytes = 0
+
+    @property
+    def taken_bytes(self) -> int:
+        """The blobs that are in the store, or may be, and what the open part holds."""
+        return self.stored_bytes + (self._open[0].length if self._open is not None else 0)
 
     def __enter__(self) -> Pipeline:
         return self
@@ -130,6 +136,7 @@ class Pipeline:
             blob, suffix = self._without_suffix(blob, suffix), None
         part = Part(self._segment, self._offset, sealer.length, suffix)
         self.parts.append(part)
+        self.stored_bytes += blob_size(part.length)
         self._offset += part.length
         name = blob_name(part.segment, part.offset, part.suffix)
         if self._threads is None and len(self.parts) == 1 and self._is_over(part):
@@ -173,6 +180,14 @@ class Pipeline:
 def pieces_of(read: Read) -> Iterator[Buffer]:
     """Give what ``read`` gives until nothing comes."""
     while piece := read(READ_BYTES):
+        yield piece
+
+
+def within(room: int | None, quota: int, pipeline: Pipeline, pieces: Iterator[Buffer]) -> Iterator[Buffer]:
+    """Give the pieces that a pipeline is fed with while they fit into ``room``; raises ``QuotaExceeded``."""
+    for piece in pieces:
+        if room is not None and pipeline.taken_bytes + len(piece) > room:
+            raise QuotaExceeded(quota)
         yield piece
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from vault.crypto.randomness import new_id
@@ -23,9 +24,12 @@ REKEY = "rekey"
 _LOCKED_USER = (
     select(*seals.columns(User)).where(User.id == bindparam("user")).with_for_update(key_share=True)
 )
-_UNDER_WAY = select(*seals.columns(Upload)).where(
-    Upload.user_id == bindparam("user"), Upload.document_id.is_(None), Upload.expires_at > bindparam("now")
+_NOT_MADE = select(*seals.columns(Upload)).where(
+    Upload.user_id == bindparam("user"), Upload.document_id.is_(None)
 )
+_UNDER_WAY = _NOT_MADE.where(Upload.expires_at > bindparam("now"))
+_COUNTED = _NOT_MADE.where(or_(Upload.expires_at > bindparam("now"), Upload.reserved_bytes > 0))
+"""Uploads whose bytes count: also one that has expired, until the sweep has destroyed what lies in the store."""
 
 
 @dataclass(frozen=True)
@@ -42,25 +46,62 @@ class Limits:
         return min(self.largest, self.quota or self.largest)
 
 
+class Begun(NamedTuple):
+    """The row of an upload that begins, and how many bytes it may store; ``None`` where there is no quota."""
+
+    row: Upload
+    room: int | None
+
+
 def begin_upload(
-    session: Session, user_id: bytes, kind: str, length: int | None, day: date, limits: Limits
-) -> Upload:
+    session: Session,
+    user_id: bytes,
+    kind: str,
+    length: int | None,
+    day: date,
+    limits: Limits,
+    *,
+    beside: int = 0,
+) -> Begun:
     """Make the row of an upload that begins, with its length reserved; it expires with the day after ``day``.
 
-    The caller inserts it. Raises ``TooLarge``, ``QuotaExceeded``, ``TooManyUploads``.
+    The caller inserts it, and stops an upload that stores more than there is room. ``beside`` is what lies in the store
+    for the same request and is reserved nowhere. Raises ``TooLarge``, ``QuotaExceeded``, ``TooManyUploads``.
     """
     if length is not None and length > limits.largest:
         raise TooLarge(limits.largest)
     owner = locked_user(session, user_id)
     started = clock.now()
-    under_way = seals.verified_rows(session, _UNDER_WAY, Upload, parameters={"user": user_id, "now": started})
-    others = [seals.believed(row) for (row,) in under_way]
-    if kind != WHOLE and sum(row.kind not in {WHOLE, REKEY} for row in others) >= limits.open_uploads:
+    others = _not_made(session, user_id, started, limits)
+    under_way = [row for row in others if row.expires_at > started]
+    if kind != WHOLE and sum(row.kind not in {WHOLE, REKEY} for row in under_way) >= limits.open_uploads:
         raise TooManyUploads(limits.open_uploads)
-    reserved = sum(row.reserved_bytes or 0 for row in others)
-    if limits.quota and owner.stored_bytes + reserved + (length or 0) > limits.quota:
+    room = _room(owner, others, limits, beside)
+    if room is not None and (length or 0) > room:
         raise QuotaExceeded(limits.quota)
-    return new_upload(user_id, kind, length, day)
+    return Begun(new_upload(user_id, kind, length, day), room)
+
+
+def room_of(session: Session, upload: Upload, limits: Limits) -> int | None:
+    """Tell how many bytes an upload that is under way may store in all; ``None`` where there is no quota."""
+    owner = locked_user(session, upload.user_id)
+    others = _not_made(session, upload.user_id, clock.now(), limits)
+    return _room(owner, [row for row in others if row.id != upload.id], limits)
+
+
+def _not_made(session: Session, user_id: bytes, now: datetime, limits: Limits) -> list[Any]:
+    """Read the uploads that are no documents: those under way, and with a quota all that have bytes in the store."""
+    statement, given = _COUNTED if limits.quota else _UNDER_WAY, {"user": user_id, "now": now}
+    return [
+        seals.believed(row) for (row,) in seals.verified_rows(session, statement, Upload, parameters=given)
+    ]
+
+
+def _room(owner: Any, others: Sequence[Any], limits: Limits, beside: int = 0) -> int | None:
+    if not limits.quota:
+        return None
+    reserved = sum(row.reserved_bytes or 0 for row in others)
+    return limits.quota - int(owner.stored_bytes) - reserved - beside
 
 
 def new_upload(user_id: bytes, kind: str, length: int | None, day: date) -> Upload:

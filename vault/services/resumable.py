@@ -47,6 +47,7 @@ from vault.errors import (
     LoginRequired,
     NotFound,
     OffsetMismatch,
+    QuotaExceeded,
     TooLarge,
     UnderUnknownKey,
     Unreadable,
@@ -58,8 +59,8 @@ from vault.services.access import Gate
 from vault.services.audit import Event
 from vault.services.documents import bury
 from vault.services.grants import unique
-from vault.services.pipeline import READ_BYTES, Buffer, Pipeline, Read, pieces_of
-from vault.services.quota import Limits, begin_upload
+from vault.services.pipeline import READ_BYTES, Buffer, Pipeline, Read, pieces_of, within
+from vault.services.quota import Limits, begin_upload, room_of
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
 from vault.services.uploads import Draft, Received, Uploads
@@ -67,6 +68,8 @@ from vault.services.wishes import Wishes, wishes_of
 from vault.storage.protocol import BlobStore
 
 PLAIN, PARTIAL, FINAL = "plain", "partial", "final"
+DEFERRED = "deferred"
+"""The kind of a plain or partial one while its length is not told: it reserves what it holds and what comes."""
 ENDED = "ended"
 MOST_JOINED = 20
 """Each is an address of some 330 characters, and all of them stand in one header of at most 8 KiB."""
@@ -114,10 +117,11 @@ class _Final(NamedTuple):
 
 @dataclass(frozen=True)
 class _Held:
-    """What a listing of an upload's segment shows: parts without a gap, and last parts of completions."""
+    """What a listing of an upload's segment shows: parts without a gap, last parts of completions, bytes of all."""
 
     parts: list[Part]
     lasts: list[str]
+    stored_bytes: int
 
     @property
     def offset(self) -> int:
@@ -160,7 +164,8 @@ class Resumable:
         kind = PARTIAL if partial else PLAIN
 
         def work(session: Session) -> tuple[bytes, datetime]:
-            row = begin_upload(session, account.user_id, kind, length, account.upload_day, self._limits)
+            noted = DEFERRED if length is None else kind
+            row = begin_upload(session, account.user_id, noted, length, account.upload_day, self._limits).row
             row.sealed_metadata = self._sealed(account, row.id, told)
             seals.insert(session, row)
             return row.id, row.expires_at
@@ -258,8 +263,9 @@ class Resumable:
         """List what the store holds of a segment; raises ``Gone`` where the upload was ended."""
         parts: list[Part] = []
         lasts: list[str] = []
-        offset = 0
+        offset = stored = 0
         for info in self._store.list(f"{segment.hex()}/"):
+            stored += info.size
             place = info.name.split("/", 1)[1]
             found = _PLACE.fullmatch(place)
             if found is None:
@@ -270,7 +276,7 @@ class Resumable:
                 length = plain_length(info.size)
                 parts.append(Part(segment, offset, length))
                 offset += length
-        return _Held(parts, lasts)
+        return _Held(parts, lasts, stored)
 
     # Continue
 
@@ -278,13 +284,14 @@ class Resumable:
         """Tell how far an upload has come, and what was said of it; the whole length only once it is a document."""
         ticket = self._ticket(account.user_id, token)
         row = self._row(ticket)
-        length = row.reserved_bytes
+        length = _length_of(row)
         done = row.document_id is not None
         offset = (length or 0) if done else self._held(ticket.upload).offset
         told = self._told(account, row)
+        kind = PARTIAL if ticket.is_partial else FINAL if ticket.is_final else PLAIN
         return Progress(
-            token, offset, length, row.expires_at, row.kind, told[0], told[1],
-            row.document_id if row.kind != PARTIAL else None,
+            token, offset, length, row.expires_at, kind, told[0], told[1],
+            row.document_id if kind != PARTIAL else None,
         )  # fmt: skip
 
     def _told(self, account: UnlockedAccount, row: Upload) -> tuple[str, str]:
@@ -310,14 +317,15 @@ class Resumable:
         """Take a piece of an upload from ``offset`` on; what arrives is kept, also of a piece that breaks off.
 
         ``announced`` is the piece's length, ``declared`` the upload's where it was deferred. Raises ``OffsetMismatch``,
-        ``Gone``, ``TooLarge``, ``BrokenOff``, ``ChecksumMismatch``; ``Locked`` where the piece completes a document and
-        its owner's session is over: all but the last part is kept then.
+        ``Gone``, ``TooLarge``, ``QuotaExceeded``, ``BrokenOff``, ``ChecksumMismatch``; ``Locked`` where the piece
+        completes a document and its owner's session is over: all but the last part is kept then.
         """
         ticket = self._ticket(claims.user, token)
         if ticket.is_final:
             raise Forbidden("A joined upload takes no pieces.")
         segment_key = self._segment_key(claims, ticket)
-        length = self._length(ticket, declared)
+        known = self._known_length(ticket)
+        length = self._length(known, declared)
         held = self._held(ticket.upload)
         if offset != held.offset:
             raise OffsetMismatch
@@ -334,7 +342,12 @@ class Resumable:
             self._store, segment_key, ticket.upload, self._part_size, digest.update if digest else None,
             offset=offset, end=end, length=announced, in_order=True,
         )  # fmt: skip
-        parts = self._put(pipeline, _until(ticket.expires_at, pieces_of(_bounded(read, room))))
+        pieces = _until(ticket.expires_at, pieces_of(_bounded(read, room)))
+        if known is None and self._limits.quota:
+            coming = announced if declared is None else max(0, declared - offset)
+            parts = self._put_deferred(ticket, pipeline, pieces, held.stored_bytes, coming)
+        else:
+            parts = self._put(pipeline, pieces)
         now = offset + sum(part.length for part in parts)
         document_id = None
         if end is not None and now == end:
@@ -376,11 +389,12 @@ class Resumable:
                 raise Locked from None
             raise
 
-    def _length(self, ticket: UploadTicket, declared: int | None) -> int | None:
-        """Return the upload's length where it is known: from its token, its row, or declared by this piece."""
-        known = ticket.length
-        if known is None:
-            known = self._row(ticket).reserved_bytes
+    def _known_length(self, ticket: UploadTicket) -> int | None:
+        """Return the upload's length where it was told before: by its token, or by its row."""
+        return ticket.length if ticket.length is not None else _length_of(self._row(ticket))
+
+    def _length(self, known: int | None, declared: int | None) -> int | None:
+        """Return the upload's length where it is known, or declared by this piece."""
         if declared is None:
             return known
         if known is not None and declared != known:
@@ -391,13 +405,16 @@ class Resumable:
 
     def _checked(self, read: Read, checksum: Checksum, announced: int | None) -> Read:
         """Hold a whole piece of at most one part in memory, and give it on only when its checksum fits."""
+        too_large = TooLarge(
+            self._part_size, f"A piece with a checksum may have at most {self._part_size:,} bytes."
+        )
         if announced is not None and announced > self._part_size:
-            raise TooLarge(self._part_size)
+            raise too_large
         body = bytearray()
         while piece := read(READ_BYTES):
             body += piece
             if len(body) > self._part_size:
-                raise TooLarge(self._part_size)
+                raise too_large
         if announced is not None and len(body) < announced:
             raise BrokenOff("The piece broke off before its checksum could be compared; send it again.")
         found = hashlib.new(checksum.algorithm, body, usedforsecurity=False).digest()
@@ -414,11 +431,48 @@ class Resumable:
             raise OffsetMismatch from None
         return pipeline.parts
 
+    def _put_deferred(
+        self,
+        ticket: UploadTicket,
+        pipeline: Pipeline,
+        pieces: Iterator[Buffer],
+        held: int,
+        coming: int | None,
+    ) -> list[Part]:
+        """Put a piece of an upload whose length is not known, within the quota: what is announced is reserved before.
+
+        Of a body that announces nothing, what has come is reserved after it.
+        """
+        room = self._reserve(ticket, held, coming or 0)
+        try:
+            return self._put(pipeline, within(room, self._limits.quota, pipeline, pieces))
+        finally:
+            if coming is None:
+                with suppress(VaultError):
+                    self._reserve(ticket, held + pipeline.stored_bytes, 0, is_there=True)
+
+    def _reserve(self, ticket: UploadTicket, held: int, coming: int, *, is_there: bool = False) -> int:
+        """Reserve what an upload holds and what is to come of it; return how much may come.
+
+        Raises ``QuotaExceeded`` where that does not fit, unless it ``is_there`` already.
+        """
+
+        def work(session: Session) -> int:
+            row = _of(ticket, session.get(Upload, ticket.upload, with_for_update=True))
+            room = (room_of(session, row, self._limits) or 0) - held
+            if coming > room and not is_there:
+                raise QuotaExceeded(self._limits.quota)
+            if _length_of(row) is None:
+                row.reserved_bytes, row.kind = held + coming, DEFERRED
+            return room
+
+        return self._transactions.writing(work, ticket.user)
+
     def _note_length(self, ticket: UploadTicket, length: int) -> None:
         def work(session: Session) -> None:
             row = _of(ticket, session.get(Upload, ticket.upload, with_for_update=True))
-            if row.reserved_bytes is None:
-                row.reserved_bytes = length
+            if _length_of(row) is None:
+                row.reserved_bytes, row.kind = length, PARTIAL if ticket.is_partial else PLAIN
 
         self._transactions.writing(work, ticket.user)
 
@@ -441,7 +495,7 @@ class Resumable:
                 return row.document_id
             wishes = self._wishes(account, row)
             made = self._make(session, account, received, wishes)
-            row.document_id, row.reserved_bytes = made, received.length
+            row.document_id, row.reserved_bytes, row.kind = made, received.length, PLAIN
             self._bury_lasts(session, ticket.upload, [name for name in lasts if name != own])
             return made
 
@@ -535,7 +589,7 @@ class Resumable:
         """Gather segments and parts of partial uploads that are complete; empty ones only where all are."""
         segments, parts = [], []
         for ticket in tickets:
-            length = self._length(ticket, None)
+            length = self._known_length(ticket)
             held = self._held(ticket.upload)
             if length is None or held.offset != length:
                 raise Conflict("One of the partial uploads is not complete. Finish it first.")
@@ -596,6 +650,11 @@ def _of(ticket: UploadTicket, row: Upload | None) -> Upload:
     if row.user_id != ticket.user:
         raise NotFound
     return row
+
+
+def _length_of(row: Upload) -> int | None:
+    """Return the length that an upload's row tells; one that is deferred has reserved something else."""
+    return None if row.kind == DEFERRED else row.reserved_bytes
 
 
 def _bounded(read: Read, room: int) -> Read:

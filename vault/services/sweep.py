@@ -3,14 +3,15 @@
 A blob goes only because a sealed record says so (a tombstone, an expired upload row), never because no row names it:
 a restored older database must not cost the newer documents. The sweep refuses to run while the audit chain does not
 verify, or the anchor is ahead of it. Work is done in batches, so that a kill at any point only leaves the rest to the
-next sweep.
+next sweep. Between them whoever sweeps renews his lease, and stops where another has it.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -18,6 +19,7 @@ from sqlalchemy.orm import Session
 from vault.crypto.manifests import decode_parts
 from vault.crypto.parts import blob_name
 from vault.crypto.randomness import new_id
+from vault.errors import Conflict
 from vault.failpoints import reach
 from vault.models import DocumentVersion, Lease, PartList, Tombstone, Upload
 from vault.services import audit, backup, clock, deletion, invitations, sessions, sharing, throttle
@@ -29,6 +31,8 @@ from vault.storage.protocol import BlobStore
 BATCH = 200
 LEASE_ID = b"docvault sweep l"
 LEASE_LIFE = timedelta(minutes=1)
+RENEWED = timedelta(seconds=15)
+STEP_SECONDS = 10
 EVERY = timedelta(hours=1)
 
 
@@ -53,16 +57,21 @@ class Sweep:
         self._transactions = transactions
         self._store = store
         self._idle = idle
+        self._holder: bytes | None = None
+        self._renewed: datetime | None = None
 
-    def run(self) -> Swept:
-        """Sweep everything that is due.
+    def run(self, holder: bytes | None = None) -> Swept:
+        """Sweep everything that is due; with ``holder``, who has taken the lease, while it is his.
 
-        Raises ``AuditBroken`` or ``ReadOnly`` before touching anything when the chain is broken or behind its anchor.
+        Raises ``AuditBroken`` or ``ReadOnly`` before touching anything when the chain is broken or behind its anchor,
+        and ``Conflict`` at any point where another holds the lease: he does the rest.
         """
+        self._holder, self._renewed = holder, None
         self._transactions.refuse_while_halted(now=True)
-        with self._transactions.reading() as session:
-            for _ in audit.walk(session):
-                pass
+        verified: audit.Position | None = audit.START
+        while verified is not None:
+            self._keep_lease()
+            verified = self._verify_some(verified)
         swept, record = Swept(), self._transactions
         while self._end_some_uploads(swept):
             pass
@@ -70,10 +79,21 @@ class Sweep:
         swept.sessions = self._all(lambda session: sessions.forget_dead_sessions(session, self._idle, BATCH))
         swept.attempts = self._all(lambda session: throttle.forget_old(session, BATCH))
         swept.codes = self._all(lambda session: invitations.forget_expired(session, BATCH, record))
-        swept.purges = deletion.purge(self._transactions, float("inf"))
+        while purged := deletion.purge(self._transactions, STEP_SECONDS):
+            swept.purges += purged
+            self._keep_lease()
         while self._destroy_some(swept):
             pass
         return swept
+
+    def _verify_some(self, after: audit.Position) -> audit.Position | None:
+        """Verify the audit chain for some seconds; return where to go on, ``None`` at its end."""
+        until = time.monotonic() + STEP_SECONDS
+        with self._transactions.reading() as session:
+            for entry in audit.walk(session, after):
+                if time.monotonic() > until:
+                    return audit.Position(entry.sequence, entry.entry_hash)
+        return None
 
     def _all(self, step: Callable[[Session], int]) -> int:
         total = 0
@@ -81,14 +101,19 @@ class Sweep:
             total += done
             if done < BATCH:
                 break
+            self._keep_lease()
         return total
 
     def _end_some_uploads(self, swept: Swept) -> bool:
         """Forget one batch of expired uploads; tell whether there was any.
 
-        What became no document is destroyed whole, and of the others what pieces that lost a race have left.
+        What became no document is destroyed whole, and of the others what pieces that lost a race have left. While a
+        backup is being made this waits, as the destruction does: until that, the bytes count against a quota.
         """
+        self._keep_lease()
         with self._transactions.reading() as session:
+            if backup.under_way(session):
+                return False
             due = session.scalars(select(Upload).where(Upload.expires_at <= clock.now()).limit(BATCH)).all()
             doomed = {row.id: [""] for row in due if row.document_id is None}
             kept = {row.id: _named(session, row) for row in due if row.document_id is not None}
@@ -122,6 +147,7 @@ class Sweep:
             ).all()
             segments = {row.id: (row.segment_id.hex(), row.blob) for row in due}
         for segment, blob in segments.values():
+            self._keep_lease()
             names = (info.name for info in self._store.list(f"{segment}/"))
             doomed = [name for name in names if not blob or name == f"{segment}/{blob}"]
             reach("sweep.before_destroying")
@@ -155,6 +181,22 @@ class Sweep:
             return lease.swept_at is None or lease.swept_at + EVERY <= time
 
         return self._transactions.writing(work)
+
+    def _keep_lease(self) -> None:
+        """Renew the lease from time to time; raises ``Conflict`` where another has it."""
+        now = clock.now()
+        if self._holder is None or (self._renewed is not None and now - self._renewed < RENEWED):
+            return
+        if not self._transactions.writing(self._renew):
+            raise Conflict("Another worker has taken the sweep over.")
+        self._renewed = now
+
+    def _renew(self, session: Session) -> bool:
+        lease = session.get(Lease, LEASE_ID, with_for_update=True)
+        if lease is None or lease.holder != self._holder:
+            return False
+        lease.expires_at = clock.now() + LEASE_LIFE
+        return True
 
     def note_swept(self) -> None:
         """Remember that a sweep has run, so that the next comes an hour later, whichever worker does it."""

@@ -8,7 +8,7 @@ row names; cut off after it, the document is there.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -43,7 +43,7 @@ from vault.services.contacts import Contacts, Person
 from vault.services.documents import signed
 from vault.services.downloads import Downloads
 from vault.services.grants import find_recipients, grant, owner_self, unique, waiting_wrap
-from vault.services.pipeline import Pipeline, Read, pieces_of
+from vault.services.pipeline import Pipeline, Read, pieces_of, within
 from vault.services.quota import WHOLE, Limits, begin_upload, locked_user
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount, is_current
@@ -119,7 +119,7 @@ class Uploads:
         """Receive one body and commit it as a document, or as a new version of ``document_id``; return its id.
 
         ``read(n)`` gives at most n bytes, and nothing at the end. ``length``, where announced, must come true, else
-        ``BrokenOff``. Raises ``TooLarge`` as soon as the limit is passed.
+        ``BrokenOff``. Raises ``TooLarge`` or ``QuotaExceeded`` as soon as a limit is passed.
         """
         draft = self.store(account, read, name=name, media_type=media_type, path=path, length=length)
         return self.make_documents(account, [draft], recipients, document_id)[0]
@@ -133,18 +133,36 @@ class Uploads:
         media_type: str | None = None,
         path: tuple[str, ...] = (),
         length: int | None = None,
+        beside: int = 0,
     ) -> Draft:
-        """Receive one body and make it durable, as ``receive`` does; it is no document until ``commit``."""
+        """Receive one body and make it durable, as ``receive`` does; it is no document until ``make_documents``.
+
+        ``beside`` is what the drafts that will be documents together with this one have stored.
+        """
         if length is not None and length > self.largest:
             raise TooLarge(self.largest)
         shown = names.check_name(names.last_part(name)) if name is not None else None
         folders, kind = names.check_path(path), names.media_type(media_type, shown or "")
-        upload_id = self._transactions.writing(lambda session: self._begin(session, account, length))
+        upload_id, room = self._transactions.writing(
+            lambda session: self._begin(session, account, length, beside)
+        )
+        segment, digest = Segment(upload_id, new_secret(), 0), hashlib.sha256()
+        pipeline = Pipeline(
+            self._store,
+            segment.key,
+            upload_id,
+            self._part_size,
+            digest.update,
+            length=length,
+            keep_empty=True,
+        )
         try:
-            return Draft(self._store_body(upload_id, read, length), shown, folders, kind)
+            total = self._store_body(pipeline, read, length, room)
         except BaseException:
-            self._let_expire([upload_id])
+            self._let_expire({upload_id: pipeline.stored_bytes})
             raise
+        received = Received((segment._replace(length=total),), tuple(pipeline.parts), digest.digest())
+        return Draft(received, shown, folders, kind)
 
     def make_documents(
         self,
@@ -170,49 +188,54 @@ class Uploads:
 
     def give_up(self, drafts: Sequence[Draft]) -> None:
         """Let drafts that will be no documents expire now."""
-        self._let_expire([segment.id for draft in drafts for segment in draft.received.segments])
+        self._let_expire(
+            {
+                segment.id: draft.received.stored_bytes
+                for draft in drafts
+                for segment in draft.received.segments
+            }
+        )
 
-    def _begin(self, session: Session, account: UnlockedAccount, length: int | None) -> bytes:
-        row = begin_upload(session, account.user_id, WHOLE, length, clock.now().date(), self._limits)
-        seals.insert(session, row)
-        return row.id
+    def _begin(
+        self, session: Session, account: UnlockedAccount, length: int | None, beside: int
+    ) -> tuple[bytes, int | None]:
+        begun = begin_upload(
+            session, account.user_id, WHOLE, length, clock.now().date(), self._limits, beside=beside
+        )
+        seals.insert(session, begun.row)
+        return begun.row.id, begun.room
 
-    def _let_expire(self, upload_ids: Sequence[bytes]) -> None:
-        """Let broken-off uploads expire now, for the next sweep to destroy; a failure here only delays that."""
-        if not upload_ids:
+    def _let_expire(self, stored: Mapping[bytes, int]) -> None:
+        """Let broken-off uploads expire now, for the next sweep to destroy; a failure here only delays that.
+
+        Until then what each has ``stored`` counts, no more and no less.
+        """
+        if not stored:
             return
 
         def work(session: Session) -> None:
-            for upload_id in upload_ids:
+            for upload_id, count in stored.items():
                 row = session.get(Upload, upload_id)
                 if row is not None:
-                    row.expires_at = clock.now()
+                    row.expires_at, row.reserved_bytes = clock.now(), count
 
         try:
             self._transactions.writing(work)
         except VaultError:
             return
 
-    def _store_body(self, upload_id: bytes, read: Read, length: int | None) -> Received:
-        segment_key, digest = new_secret(), hashlib.sha256()
-        with Pipeline(
-            self._store,
-            segment_key,
-            upload_id,
-            self._part_size,
-            digest.update,
-            length=length,
-            keep_empty=True,
-        ) as pipeline:
-            total = 0
-            for piece in pieces_of(read):
+    def _store_body(self, pipeline: Pipeline, read: Read, length: int | None, room: int | None) -> int:
+        """Feed a body to the pipeline and return its length; what does not fit into ``room`` ends it."""
+        total = 0
+        with pipeline:
+            for piece in within(room, self._limits.quota, pipeline, pieces_of(read)):
                 total += len(piece)
                 if total > self.largest:
                     raise TooLarge(self.largest)
                 pipeline.feed(piece)
             if length is not None and total != length:
                 raise BrokenOff
-        return Received((Segment(upload_id, segment_key, total),), tuple(pipeline.parts), digest.digest())
+        return total
 
     # Commit
 
