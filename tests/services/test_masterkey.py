@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.attacks.attacker import Attacker
 from tests.cast import Vault
 from tests.rotations import NEW, NEXT, key_id, key_of, keys_in_rows, server, vault_tables
 from vault.crypto.randomness import new_id
 from vault.errors import Conflict, KeyOver, KeyUnavailable, LoginRequired, TooManyAttempts
-from vault.models import UnlockMethod
+from vault.models import AuditEntry, UnlockMethod
 from vault.services import clock, masterkey
 from vault.services.masterkey import BATCH, WAITED, KeyState, MasterKeyRotation, Outcome
 
@@ -408,9 +409,145 @@ def test_compromised_leaves_what_somebody_sealed_with_the_old_key(
         done = rotate(promoted, compromised=True, anchored=sequence)
         assert any(line.startswith(f"document {unanchored.hex()}: the audit chain") for line in done.refused)
         assert not any(kept.hex() in line for line in done.refused) and done.retired == []
-        assert rotate(promoted, compromised=True).retired == [key_id(old)], (
-            "without an anchor the chain is believed"
-        )
+
+
+def test_a_second_compromised_run_believes_no_more_than_the_first(
+    anchored: tuple[Vault, int, bytes],
+) -> None:
+    """Whatever anchor it is given: one that is fetched later vouches for what somebody wrote meanwhile."""
+    vault, sequence, _ = anchored
+    old = key_of(vault)
+    vault.upload("alice", b"after the last line of the anchor")
+    with server(vault, NEW, old) as promoted:
+        first = rotate(promoted, compromised=True, anchored=sequence)
+        assert len(first.refused) >= 5
+        for later in (sequence, len(promoted.audit()), None):
+            again = rotate(promoted, compromised=True, anchored=later)
+            assert again.refused == first.refused and again.retired == [] and not again.resealed
+        earlier = rotate(promoted, compromised=True, anchored=sequence - 1)
+        assert earlier.refused == first.refused
+        noted = [detail for act, _, _, detail in promoted.audit() if act == "key_compromised"]
+        assert noted == [f"{key_id(old).hex()} {sequence}", f"{key_id(old).hex()} {sequence - 1}"]
+
+
+def test_a_plain_run_is_refused_while_somebody_else_has_an_older_key(
+    anchored: tuple[Vault, int, bytes],
+) -> None:
+    vault, sequence, _ = anchored
+    old = key_of(vault)
+    vault.upload("alice", b"after the last line of the anchor")
+    with server(vault, NEW, old) as promoted:
+        rotate(promoted, compromised=True, anchored=sequence)
+        before = keys_in_rows(promoted)
+        with pytest.raises(Conflict, match="rotate --compromised"):
+            rotate(promoted, end=True)
+        with promoted.services() as bundle:
+            assert bundle.masterkey.go_on() is None
+        assert keys_in_rows(promoted) == before and states(promoted)[key_id(old)].rows
+
+
+def test_the_register_put_back_does_not_make_a_plain_run_possible(
+    anchored: tuple[Vault, int, bytes],
+) -> None:
+    """The older row of the register bears a good seal of the older key; the chain knows better."""
+    vault, sequence, _ = anchored
+    old = key_of(vault)
+    attacker = Attacker(vault)
+    vault.upload("alice", b"after the last line of the anchor")
+    was = attacker.row("master_key")
+    with server(vault, NEW, old) as promoted:
+        rotate(promoted, compromised=True, anchored=sequence)
+        attacker.put("master_key", was)
+        with pytest.raises(Conflict, match="rotate --compromised"):
+            rotate(promoted)
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches SIGKILL."""
+
+
+def test_a_kill_within_the_audit_chain_makes_the_next_run_believe_no_more(
+    anchored: tuple[Vault, int, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault, sequence, _ = anchored
+    old = key_of(vault)
+    vault.upload("alice", b"after the last line of the anchor")
+    entries = len(vault.audit())
+
+    def kill(point: str) -> None:
+        with vault.database() as connection:
+            (left,) = connection.execute(
+                "SELECT count(*) FROM audit_entry WHERE seal_key_id = ?", (key_id(old),)
+            ).fetchone()
+        if left < entries - 10:
+            raise Killed
+
+    with server(vault, NEW, old) as promoted:
+        with promoted.services() as bundle:
+            bundle.masterkey._batch = 7
+            monkeypatch.setattr("vault.failpoints.hook", kill)
+            with pytest.raises(Killed):
+                bundle.masterkey.rotate(compromised=True, anchored=sequence)
+            monkeypatch.undo()
+        assert len(keys_in_rows(promoted)["audit_entry.seal_key_id"]) == 2
+        done = rotate(promoted, compromised=True, anchored=len(promoted.audit()))
+        assert len(done.refused) >= 5 and done.retired == []
+
+
+def test_what_a_plain_run_moved_before_is_not_believed_for_it(anchored: tuple[Vault, int, bytes]) -> None:
+    """Entries behind the anchor that a rotation gave the new key's seal were written under the old one."""
+    vault, sequence, _ = anchored
+    old = key_of(vault)
+    with server(vault, NEW, old) as promoted:
+        rotate(promoted)
+        with server(vault, old, NEW) as behind:
+            document = behind.upload("alice", b"under the old key")
+            with promoted.services() as bundle:
+                bundle.masterkey._reseal_table(AuditEntry, Outcome(), None, 0, None)
+        done = rotate(promoted, compromised=True, anchored=sequence)
+        assert any(document.hex() in line for line in done.refused)
+
+
+def named(refused: list[str]) -> list[tuple[str, bytes]]:
+    return [(table, bytes.fromhex(name)) for table, name in (line.split(":")[0].split() for line in refused)]
+
+
+def test_a_person_accepts_or_drops_what_was_refused(anchored: tuple[Vault, int, bytes]) -> None:
+    vault, sequence, _ = anchored
+    old, attacker = key_of(vault), Attacker(vault)
+    document = vault.upload("alice", b"after the last line of the anchor")
+    mallory = attacker.row("user", username="charlie") | {
+        "id": new_id(),
+        "username": "mallory",
+        "role": "admin",
+    }
+    attacker.forge("user", mallory)
+    with server(vault, NEW, old) as promoted:
+        refused = named(rotate(promoted, compromised=True, anchored=sequence).refused)
+        forged, no_such = ("user", mallory["id"]), ("user", new_id())
+        assert {forged, ("document", document)} <= set(refused)
+        with pytest.raises(Conflict, match="other rows refer to it"):
+            rotate(promoted, compromised=True, dropped=[("document", document)])
+        kept = [row for row in refused if row != forged]
+        fits = ("user", promoted.members["bob"].account.user_id)
+        done = rotate(promoted, compromised=True, accepted=kept, dropped=[forged, fits, no_such])
+        assert set(named(done.accepted)) == set(kept) and named(done.dropped) == [forged]
+        assert named(done.missed) == [fits, no_such] and done.refused == []
+        assert done.retired == [key_id(old)] and findings(promoted) == []
+        acts = [(act, about) for act, about, _, _ in promoted.audit()]
+        assert acts.count(("row_dropped", mallory["id"].hex())) == 1
+        assert acts.count(("row_accepted", document.hex())) == 1
+        log_in(promoted, "alice")
+
+
+def test_a_row_without_its_seal_is_never_accepted(anchored: tuple[Vault, int, bytes]) -> None:
+    vault, sequence, document = anchored
+    old = key_of(vault)
+    Attacker(vault).update("document", document, readers=7)
+    with server(vault, NEW, old) as promoted:
+        done = rotate(promoted, compromised=True, anchored=sequence, accepted=[("document", document)])
+        assert done.refused == [f"document {document.hex()}: does not open"]
+        assert done.accepted == done.missed == []
 
 
 def test_compromised_stops_a_server_that_seals_with_that_key(vault: Vault) -> None:

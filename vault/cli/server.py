@@ -23,7 +23,7 @@ from vault.app import create_app, migrate_schema, new_master_key
 from vault.config import Settings, load_settings
 from vault.errors import AuditBroken, VaultError
 from vault.services.check import Report
-from vault.services.masterkey import KeyState, Outcome
+from vault.services.masterkey import KeyState, Named, Outcome
 from vault.wiring import Services, alarm, opened_once, services, wiring
 
 ALLOCATOR = {
@@ -308,6 +308,14 @@ def _key_in_json(key: KeyState) -> dict[str, Any]:
     }
 
 
+def _named(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[Named]:
+    """Read rows from TABLE:ID, the two words by which a refusal names them."""
+    try:
+        return [(table, bytes.fromhex(name)) for table, name in (value.split(":") for value in values)]
+    except ValueError:
+        raise click.BadParameter("a row is named TABLE:ID, as in user:0f1e...") from None
+
+
 @keys.command()
 @click.option("--dry-run", is_flag=True, help="Open every row and seal it anew, but write nothing.")
 @click.option(
@@ -321,27 +329,46 @@ def _key_in_json(key: KeyState) -> dict[str, Any]:
     help="With --compromised: a copy of the anchor file, where the server's own may have been written by others.",
 )  # fmt: skip
 @click.option("--without-anchor", is_flag=True, help="With --compromised: believe the audit chain as it is.")
+@click.option(
+    "--accept", "accepted", metavar="TABLE:ID", multiple=True, callback=_named,
+    help="With --compromised: seal this row anew as it is, although the anchor does not know it so. Repeat it.",
+)  # fmt: skip
+@click.option(
+    "--drop", "dropped", metavar="TABLE:ID", multiple=True, callback=_named,
+    help="With --compromised: delete this row, which was refused. Repeat it.",
+)  # fmt: skip
 @as_json
 def rotate(
-    dry_run: bool, end: bool, compromised: bool, copy: Path | None, without_anchor: bool, json_: bool
+    dry_run: bool,
+    end: bool,
+    compromised: bool,
+    copy: Path | None,
+    without_anchor: bool,
+    accepted: list[Named],
+    dropped: list[Named],
+    json_: bool,
 ) -> None:
     """Seal all rows anew under the master key, while the servers run; the same again goes on where it broke off.
 
     Exit code 2 when rows were refused; they stay as they are.
     """
+    if (accepted or dropped) and not compromised:
+        raise click.UsageError("--accept and --drop go with --compromised.")
     with opened() as vault, _bar() as tell:
         if dry_run:
             done = vault.masterkey.dry_run(tell)
         elif compromised:
             anchored = None if without_anchor else _anchored(vault, copy)
-            done = vault.masterkey.rotate(tell, compromised=True, anchored=anchored)
+            done = vault.masterkey.rotate(
+                tell, compromised=True, anchored=anchored, accepted=accepted, dropped=dropped
+            )
         else:
             done = vault.masterkey.rotate(tell, end=end)
     if json_:
         echo_json(asdict(done) | {"retired": [key_id.hex() for key_id in done.retired], "dry_run": dry_run})
     else:
         _tell_rotated(done, dry_run, compromised)
-    sys.exit(2 if done.refused else 0)
+    sys.exit(2 if done.refused or done.missed else 0)
 
 
 def _anchored(vault: Services, copy: Path | None) -> int:
@@ -367,6 +394,9 @@ def _tell_rotated(done: Outcome, dry_run: bool, compromised: bool) -> None:
     click.echo(f"{done.resealed:,} rows {'would be' if dry_run else 'were'} sealed anew.")
     for line in done.refused:
         click.echo(f"Refused: {line}")
+    for what, names in (("Accepted", done.accepted), ("Dropped", done.dropped), ("Not refused", done.missed)):
+        for name in names:
+            click.echo(f"{what}: {name}")
     if done.ended:
         click.echo(f"Ended: {_waits(done.ended)}.")
     if done.waiting:

@@ -240,7 +240,7 @@ def reseal(session: Session, model: type[Any], rows: Sequence[tuple[Any, Mapping
 
 
 def discard(session: Session, model: type[Any], row_ids: Sequence[bytes]) -> None:
-    """Delete rows whether or not they verify, for rows that only ever let somebody in; the chain is told."""
+    """Delete rows whether or not they verify, and tell the chain: what only ever lets somebody in, or was given up."""
     table = _table(model)
     for row_id in row_ids:
         _note(session, table, row_id, 0, b"")
