@@ -82,8 +82,9 @@ def test_compromised_asks_for_an_anchor_and_says_what_it_cannot_do(
 ) -> None:
     vault.upload("alice")
     command.set(master_key=NEW, master_key_fallbacks=key_of(vault))
-    refused = command("keys", "rotate", "--compromised")
-    assert refused.code == 1 and "DOCVAULT_ANCHOR_FILE" in refused.err
+    for words in (("--dry-run",), ()):
+        refused = command("keys", "rotate", "--compromised", *words)
+        assert refused.code == 1 and "DOCVAULT_ANCHOR_FILE" in refused.err
     empty = tmp_path / "empty"
     empty.write_text("")
     assert "has no line" in command("keys", "rotate", "--compromised", "--anchor", str(empty)).err
@@ -110,11 +111,13 @@ def test_a_refused_row_is_accepted_by_its_name(command: Command, vault: Vault, t
     command.set(master_key=NEW, master_key_fallbacks=old)
     how = ("keys", "rotate", "--compromised", "--anchor", str(tmp_path / "copy"))
     bob = f"user {vault.members['bob'].account.user_id.hex()}"
-    refused = command(*how)
-    assert refused.code == 2 and f"Refused: {bob}: the audit chain does not know it so" in refused.out
+    for words in ((*how, "--dry-run"), how):
+        refused = command(*words)
+        assert refused.code == 2 and f"Refused: {bob}: the audit chain does not know it so" in refused.out
     plain = command("keys", "rotate")
     assert plain.code == 1 and "--compromised" in plain.err
     assert command("keys", "rotate", "--accept", bob.replace(" ", ":")).code == 2
+    assert "cannot be tried" in command(*how, "--dry-run", "--drop", "user:00").err
     assert "TABLE:ID" in command(*how, "--accept", bob).err
     other = command(*how, "--drop", "user:00")
     assert other.code == 2 and "Not refused: user 00" in other.out

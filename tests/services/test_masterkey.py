@@ -540,6 +540,28 @@ def test_a_person_accepts_or_drops_what_was_refused(anchored: tuple[Vault, int, 
         log_in(promoted, "alice")
 
 
+def test_a_dry_run_tells_what_a_compromised_run_would_refuse(anchored: tuple[Vault, int, bytes]) -> None:
+    vault, sequence, _ = anchored
+    old = key_of(vault)
+    document = vault.upload("alice", b"after the last line of the anchor")
+    with server(vault, NEW, old) as promoted:
+        before = keys_in_rows(promoted)
+        with promoted.services() as bundle:
+            would = bundle.masterkey.dry_run(compromised=True, anchored=sequence)
+            assert bundle.masterkey.dry_run(compromised=True).refused == [], "the chain as it is"
+            row = ("document", document)
+            accepting = bundle.masterkey.dry_run(compromised=True, anchored=sequence, accepted=[row])
+        assert ("document", document) in named(would.refused) and not would.accepted
+        assert named(accepting.accepted) == [row] and len(accepting.refused) == len(would.refused) - 1
+        assert keys_in_rows(promoted) == before
+        assert rotate(promoted, compromised=True, anchored=sequence).refused == would.refused
+        with promoted.services() as bundle:
+            later = bundle.masterkey.dry_run(compromised=True, anchored=len(promoted.audit()))
+            with pytest.raises(Conflict, match="rotate --compromised"):
+                bundle.masterkey.dry_run()
+        assert later.refused == would.refused, "the first run has noted how far the chain is believed"
+
+
 def test_a_row_without_its_seal_is_never_accepted(anchored: tuple[Vault, int, bytes]) -> None:
     vault, sequence, document = anchored
     old = key_of(vault)

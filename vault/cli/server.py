@@ -354,16 +354,15 @@ def rotate(
     """
     if (accepted or dropped) and not compromised:
         raise click.UsageError("--accept and --drop go with --compromised.")
+    if dropped and dry_run:
+        raise click.UsageError("--drop cannot be tried: leave it out, and the row is shown as refused.")
     with opened() as vault, _bar() as tell:
+        anchored = _anchored(vault, copy) if compromised and not without_anchor else None
+        how: dict[str, Any] = {"compromised": compromised, "anchored": anchored, "accepted": accepted}
         if dry_run:
-            done = vault.masterkey.dry_run(tell)
-        elif compromised:
-            anchored = None if without_anchor else _anchored(vault, copy)
-            done = vault.masterkey.rotate(
-                tell, compromised=True, anchored=anchored, accepted=accepted, dropped=dropped
-            )
+            done = vault.masterkey.dry_run(tell, **how)
         else:
-            done = vault.masterkey.rotate(tell, end=end)
+            done = vault.masterkey.rotate(tell, end=end, dropped=dropped, **how)
     if json_:
         echo_json(asdict(done) | {"retired": [key_id.hex() for key_id in done.retired], "dry_run": dry_run})
     else:

@@ -229,22 +229,43 @@ class MasterKeyRotation:
 
     # Rotate
 
-    def dry_run(self, tell: Tell | None = None) -> Outcome:
+    def dry_run(
+        self,
+        tell: Tell | None = None,
+        *,
+        compromised: bool = False,
+        anchored: int | None = None,
+        accepted: Collection[Named] = (),
+    ) -> Outcome:
         """Do all that ``rotate`` would do to the rows as they are, and write none of it."""
         outcome = Outcome()
+        trusted = self._would_trust(anchored, frozenset(accepted)) if compromised else None
         with self._transactions.reading() as session:
+            if not compromised:
+                _refuse_compromised(session, self._older(_register(session)))
             outcome.waiting = _older(_waiting(session), self._master)
             total = self._left(session)
             for model in _models():
                 for name, found in self._below(session, model, b"", None):
                     try:
-                        _moved(model, seals.believed(found), self._master)
-                        outcome.resealed += 1
+                        self._try(model, seals.believed(found), trusted, outcome)
                     except seals.Refusal as refusal:
                         outcome.refused.append(_refused(model, name, refusal))
                     if tell:
                         tell(outcome.resealed, total)
+        outcome.missed = _missed(accepted, outcome)
         return outcome
+
+    def _would_trust(self, anchored: int | None, accepted: frozenset[Named]) -> _Trusted:
+        with self._transactions.reading() as session:
+            limit = _limit(session, self._older(_register(session)), anchored)
+        return self._trusted(limit, accepted)
+
+    def _try(self, model: type[Any], row: Any, trusted: _Trusted | None, outcome: Outcome) -> None:
+        is_accepted = trusted is not None and trusted.accepts(model.__tablename__, row)
+        _moved(model, row, self._master)
+        outcome.resealed += 1
+        outcome.accepted += [_name(model.__tablename__, row.id)] if is_accepted else []
 
     def rotate(
         self,
@@ -305,7 +326,7 @@ class MasterKeyRotation:
             missing = _count(session).keys() - register.keys() - {self._master.key_id}
             for key_id in sorted(missing & known):
                 register[key_id] = _enter_late(session, key_id)
-            older = [row for row in register.values() if row is not mine and row.retired_at is None]
+            older = self._older(register)
             if not compromised:
                 _refuse_compromised(session, older)
             begun = clock.now()
@@ -319,6 +340,9 @@ class MasterKeyRotation:
 
         limit: int | None = self._transactions.writing(work)
         return limit
+
+    def _older(self, register: Mapping[bytes, MasterKey]) -> list[MasterKey]:
+        return [row for row in register.values() if row.key_id != self._master.key_id and not row.retired_at]
 
     def _note_limit(self, session: Session, older: Sequence[MasterKey], anchored: int | None) -> int:
         """Write into the chain up to which entry it is believed from now on, unless it says so already."""
