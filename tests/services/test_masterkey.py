@@ -13,8 +13,9 @@ import pytest
 from tests.attacks.attacker import Attacker
 from tests.cast import Vault
 from tests.rotations import NEW, NEXT, key_id, key_of, keys_in_rows, server, vault_tables
+from vault.cli import gunicorn_server
 from vault.crypto.randomness import new_id
-from vault.errors import Conflict, KeyOver, KeyUnavailable, LoginRequired, TooManyAttempts
+from vault.errors import AuditBroken, Conflict, KeyOver, KeyUnavailable, LoginRequired, TooManyAttempts
 from vault.models import AuditEntry, UnlockMethod
 from vault.services import clock, masterkey
 from vault.services.masterkey import BATCH, WAITED, KeyState, MasterKeyRotation, Outcome
@@ -301,6 +302,24 @@ def test_what_waits_ends_by_itself_and_then_the_key_retires(
         assert done is not None and done.retired == [key_id(old)]
         with promoted.services() as bundle:
             assert bundle.masterkey.go_on() is None, "there is nothing left to finish"
+
+
+def test_serve_goes_on_with_a_rotation_even_if_the_sweep_refuses(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(sweep: Any) -> None:
+        raise AuditBroken
+
+    looks = iter([False, True])
+    monkeypatch.setattr("vault.services.sweep.Sweep.run", refuse)
+    monkeypatch.setattr("threading.Event.wait", lambda event, timeout=None: next(looks))
+    old = key_of(vault)
+    vault.upload("alice")
+    with server(vault, NEW, old) as promoted:
+        with promoted.services() as bundle:
+            bundle.masterkey._begin(compromised=False, anchored=None)
+        gunicorn_server._sweep_hourly(promoted.app)
+        assert states(promoted)[key_id(old)].rows == 0
 
 
 def test_a_recovery_method_moves_too(vault: Vault) -> None:

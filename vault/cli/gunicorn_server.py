@@ -202,14 +202,20 @@ def _sweep_hourly(app: Any) -> None:
     holder, pause = new_holder(), threading.Event()
     while not pause.wait(SWEEP_LOOK_SECONDS):
         with app.app_context():
+            is_mine = False
             try:
                 sweep = services().sweep
-                if sweep.take_lease(holder):
+                is_mine = sweep.take_lease(holder)
+                if is_mine:
                     sweep.run()
                     sweep.note_swept()
-                    services().masterkey.go_on()
             except VaultError as error:
                 log.error("the sweep did not run: %s", error)
+            try:
+                if is_mine:
+                    services().masterkey.go_on()
+            except VaultError as error:
+                log.error("the rotation did not go on: %s", error)
 
 
 def _keep_anchor(app: Any) -> None:
