@@ -114,6 +114,7 @@ def test_a_refused_row_is_accepted_by_its_name(command: Command, vault: Vault, t
     for words in ((*how, "--dry-run"), how):
         refused = command(*words)
         assert refused.code == 2 and f"Refused: {bob}: the audit chain does not know it so" in refused.out
+    assert "somebody else" in command("keys", "status").out
     plain = command("keys", "rotate")
     assert plain.code == 1 and "--compromised" in plain.err
     assert command("keys", "rotate", "--accept", bob.replace(" ", ":")).code == 2

@@ -9,15 +9,25 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from sqlalchemy import select
 
 from tests.attacks.attacker import Attacker
 from tests.cast import Vault
 from tests.rotations import NEW, NEXT, key_id, key_of, keys_in_rows, server, vault_tables
 from vault.cli import gunicorn_server
 from vault.crypto.randomness import new_id
-from vault.errors import AuditBroken, Conflict, KeyOver, KeyUnavailable, LoginRequired, TooManyAttempts
-from vault.models import AuditEntry, UnlockMethod
-from vault.services import clock, masterkey
+from vault.errors import (
+    AuditBroken,
+    Busy,
+    Conflict,
+    KeyOver,
+    KeyUnavailable,
+    LoginRequired,
+    TooManyAttempts,
+    Unreadable,
+)
+from vault.models import AuditEntry, UnlockMethod, User
+from vault.services import clock, masterkey, seals
 from vault.services.masterkey import BATCH, WAITED, KeyState, MasterKeyRotation, Outcome
 
 
@@ -481,6 +491,103 @@ def test_the_register_put_back_does_not_make_a_plain_run_possible(
             rotate(promoted)
 
 
+def made_admin(vault: Vault, name: str) -> tuple[str, bytes]:
+    """What somebody with the master key of ``vault`` does to a member's row; returns how a refusal names it."""
+    attacker, user = Attacker(vault), vault.members[name].account.user_id
+    attacker.update("user", user, role="admin")
+    attacker.reseal("user", user)
+    return "user", user
+
+
+def test_what_was_refused_opens_no_more_and_gets_no_new_seal(anchored: tuple[Vault, int, bytes]) -> None:
+    vault, sequence, _ = anchored
+    old = key_of(vault)
+    with server(vault, NEW, old) as promoted:
+        promoted.members["bob"].token = log_in(promoted, "bob").token
+        bob = made_admin(vault, "bob")
+        assert promoted.api("bob").get("/accounts").status_code == 200, "before the rotation a seal is a seal"
+        assert named(rotate(promoted, compromised=True, anchored=sequence).refused) == [bob]
+        assert promoted.api("bob").get("/accounts").status_code == 401
+        with pytest.raises(Unreadable):
+            log_in(promoted, "bob")
+        promoted.members["dora"].token = log_in(promoted, "dora").token
+        assert promoted.api("dora").get("/accounts").status_code == 200, "others go on"
+        assert promoted.api("dora").patch("/accounts/bob", json={"role": "user"}).status_code >= 400
+        (row,) = Attacker(vault).rows("user", id=bob[1])
+        assert (row["seal_key_id"], row["role"]) == (key_id(old), "admin")
+        assert named(rotate(promoted, compromised=True, anchored=sequence).refused) == [bob]
+        told = findings(promoted)
+        assert f"I9 user {bob[1].hex()}: is under a master key that somebody else has" in told
+        assert any(line.startswith(f"I2 user {bob[1].hex()}: is version") for line in told)
+        assert rotate(promoted, compromised=True, accepted=[bob]).retired == [key_id(old)]
+        assert log_in(promoted, "bob").account.is_admin, "a person has answered for it"
+
+
+def test_a_document_that_was_refused_takes_no_list_away(anchored: tuple[Vault, int, bytes]) -> None:
+    vault, sequence, document = anchored
+    old, attacker = key_of(vault), Attacker(vault)
+    attacker.update("document", document, readers=7)
+    attacker.reseal("document", document)
+    with server(vault, NEW, old) as promoted:
+        kept = promoted.upload("alice", b"kept")
+        rotate(promoted, compromised=True, anchored=sequence)
+        promoted.members["alice"].token = log_in(promoted, "alice").token
+        assert [item["id"] for item in promoted.api("alice").get("/documents").json["items"]] == [kept.hex()]
+        assert promoted.api("alice").get(f"/documents/{document.hex()}").status_code >= 400
+
+
+def test_rows_that_a_killed_compromised_run_has_not_reached_wait_for_the_next(
+    anchored: tuple[Vault, int, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks meanwhile is told to come back: nothing is damaged, nothing is sealed anew, and the next run ends it."""
+    vault, sequence, document = anchored
+    old = key_of(vault)
+
+    def kill(point: str) -> None:
+        if point == "rotation.before_batch":
+            raise Killed
+
+    with server(vault, NEW, old) as promoted:
+        promoted.members["charlie"].token = log_in(promoted, "charlie").token
+        bob = made_admin(vault, "bob")
+        monkeypatch.setattr("vault.failpoints.hook", kill)
+        with pytest.raises(Killed):
+            rotate(promoted, compromised=True, anchored=sequence)
+        monkeypatch.undo()
+        with pytest.raises(Busy):
+            log_in(promoted, "bob")
+        answer = promoted.api().post("/token", json={"username": "alice", "passphrase": "seven words"})
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        assert promoted.api("charlie").get("/me").status_code == 503
+        assert findings(promoted) == [f"I2 user {bob[1].hex()}: is version 2, the audit chain says 2"]
+        assert "integrity_failure" not in actions(promoted)
+        assert Attacker(vault).row("user", id=bob[1])["seal_key_id"] == key_id(old)
+        assert named(rotate(promoted, compromised=True, anchored=sequence).refused) == [bob]
+        promoted.members["alice"].account = log_in(promoted, "alice").account
+        assert promoted.read("alice", document) == b"first"
+
+
+def test_a_row_read_before_gets_no_new_seal_after(anchored: tuple[Vault, int, bytes]) -> None:
+    """No verb of the seals makes one under the new key out of one under a key that somebody else has."""
+    vault, sequence, _ = anchored
+    old = key_of(vault)
+    with server(vault, NEW, old) as promoted:
+        _, bob = made_admin(vault, "bob")
+        with promoted.services() as bundle, bundle.transactions.reading() as session:
+            statement = select(*seals.columns(User)).where(User.id == bob)
+            (found,) = seals.verified_row(session, statement, User, parameters={}) or ()
+        rotate(promoted, compromised=True, anchored=sequence)
+        for verb in (
+            lambda session: seals.change(session, User, found, stored_bytes=1),
+            lambda session: seals.reseal(session, User, [(found, {})]),
+            lambda session: seals.believed(seals.verified_row(session, statement, User, parameters={})[0]),
+            lambda session: session.get(User, bob),
+        ):
+            with promoted.services() as bundle, pytest.raises(Unreadable):
+                bundle.transactions.writing(verb)
+        assert Attacker(vault).row("user", id=bob)["seal_key_id"] == key_id(old)
+
+
 class Killed(BaseException):
     """Nothing catches it, as nothing catches SIGKILL."""
 
@@ -591,14 +698,16 @@ def test_a_row_without_its_seal_is_never_accepted(anchored: tuple[Vault, int, by
         assert done.accepted == done.missed == []
 
 
-def test_compromised_stops_a_server_that_seals_with_that_key(vault: Vault) -> None:
-    old = key_of(vault)
-    with server(vault, NEW, old) as promoted, server(vault, old, NEW) as behind:
+def test_compromised_stops_a_server_that_seals_with_that_key(any_vault: Vault) -> None:
+    old = key_of(any_vault)
+    with server(any_vault, NEW, old) as promoted, server(any_vault, old, NEW) as behind:
         rotate(promoted, compromised=True)
         with pytest.raises(KeyOver):
             behind.upload("alice")
         with pytest.raises(KeyOver):
             log_in(behind, "alice")
+        behind.members["alice"].token = log_in(promoted, "alice").token
+        assert behind.api("alice").get("/me").status_code == 503, "what it reads proves nothing"
 
 
 def test_batches_are_small(vault: Vault) -> None:

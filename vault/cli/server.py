@@ -261,7 +261,7 @@ def status(json_: bool) -> None:
         known = "" if key.is_configured or key.state == "retired" else ", NOT CONFIGURED HERE"
         told = (
             key.key_id.hex(),
-            STATES[key.state] + known,
+            _state(key) + known,
             since,
             f"{key.rows:,}",
             _waits(key.waiting, key.is_primary),
@@ -283,6 +283,12 @@ STATES = {
     "retired": "retired",
     "unknown": "unknown",
 }
+
+
+def _state(key: KeyState) -> str:
+    if key.compromised_at is None or key.state in {"seals", "retired"}:
+        return STATES[key.state]
+    return "somebody else has it; `keys rotate --compromised` moves what is under it"
 
 
 def _days(since: datetime) -> int:

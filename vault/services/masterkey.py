@@ -240,7 +240,7 @@ class MasterKeyRotation:
         """Do all that ``rotate`` would do to the rows as they are, and write none of it."""
         outcome = Outcome()
         trusted = self._would_trust(anchored, frozenset(accepted)) if compromised else None
-        with self._transactions.reading() as session:
+        with self._transactions.reading() as session, seals.unsafe_believing_all_keys(session):
             if not compromised:
                 _refuse_compromised(session, self._older(_register(session)))
             outcome.waiting = _older(_waiting(session), self._master)
@@ -284,7 +284,7 @@ class MasterKeyRotation:
         those ``accepted``; those ``dropped`` are deleted. Raises ``Conflict`` while another one runs, where this
         server does not seal with the newest key, and without ``compromised`` where somebody else has an older one.
         """
-        with self._alone():
+        with self._alone(), seals.unsafe_believing_all_keys(self._transactions.session):
             limit = self._begin(compromised, anchored)
             outcome, trusted = Outcome(), None
             if end or compromised:
@@ -293,6 +293,8 @@ class MasterKeyRotation:
                 trusted = self._trusted(limit, frozenset(accepted))
                 outcome.dropped = self._drop(dropped, trusted)
             self._reseal_all(outcome, tell, trusted)
+            if compromised:
+                self._patiently(self._end_moving)
             outcome.missed = _missed([*accepted, *dropped], outcome)
             outcome.retired = self._retire()
             with self._transactions.reading() as session:
@@ -331,7 +333,8 @@ class MasterKeyRotation:
                 _refuse_compromised(session, older)
             begun = clock.now()
             for row in older:
-                row.rotating_since = row.rotating_since or begun
+                if row.compromised_at is None:
+                    row.rotating_since = row.rotating_since or begun
                 row.compromised_at = row.compromised_at or (begun if compromised else None)
             self._transactions.record(
                 Event("rotation_started", detail="compromised" if compromised else None)
@@ -481,6 +484,14 @@ class MasterKeyRotation:
                 for table, row_id, version, seal in entry.touched:
                     rows[table, row_id] = version, seal
         return _Trusted(rows, accepted)
+
+    def _end_moving(self, session: Session) -> None:
+        """Write down that every row was gone over: what is still under a compromised key opens no more."""
+        passed = [row for row in self._older(_register(session)) if row.compromised_at and row.rotating_since]
+        for row in passed:
+            row.rotating_since = None
+        if passed:
+            self._transactions.record(Event("rotation_ended", detail="compromised"))
 
     def _drop(self, dropped: Iterable[Named], trusted: _Trusted) -> list[str]:
         """Delete refused rows that a person gave up, those first that refer to others; return their names."""

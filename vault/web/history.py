@@ -77,6 +77,7 @@ WORDS = {
     "row_accepted": "The operator let a row stand that somebody else may have sealed",
     "row_dropped": "The operator deleted a row that somebody else may have sealed",
     "rotation_started": "The operator began to change the master key",
+    "rotation_ended": "Every row was gone over for the new master key",
     "rows_resealed": "Rows were sealed under the new master key",
     "backed_up": "The operator made a backup",
     "restored": "The operator restored a backup",
