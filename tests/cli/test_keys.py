@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -81,8 +82,9 @@ def test_compromised_asks_for_an_anchor_and_says_what_it_cannot_do(
 ) -> None:
     vault.upload("alice")
     command.set(master_key=NEW, master_key_fallbacks=key_of(vault))
-    refused = command("keys", "rotate", "--compromised")
-    assert refused.code == 1 and "DOCVAULT_ANCHOR_FILE" in refused.err
+    for words in (("--dry-run",), ()):
+        refused = command("keys", "rotate", "--compromised", *words)
+        assert refused.code == 1 and "DOCVAULT_ANCHOR_FILE" in refused.err
     empty = tmp_path / "empty"
     empty.write_text("")
     assert "has no line" in command("keys", "rotate", "--compromised", "--anchor", str(empty)).err
@@ -99,6 +101,29 @@ def test_compromised_asks_for_an_anchor_and_says_what_it_cannot_do(
     assert done.code == 0, done.text
     assert "is retired" in done.out and "older key and the passphrase" in done.out
     assert vault.api("alice").get("/me").status_code in {401, 503}
+
+
+def test_a_refused_row_is_accepted_by_its_name(command: Command, vault: Vault, tmp_path: Path) -> None:
+    old = key_of(vault)
+    assert command.set(anchor_file=tmp_path / "anchor")("audit", "anchor").code == 0
+    shutil.copy(tmp_path / "anchor", tmp_path / "copy")
+    command("users", "promote", "bob")
+    command.set(master_key=NEW, master_key_fallbacks=old)
+    how = ("keys", "rotate", "--compromised", "--anchor", str(tmp_path / "copy"))
+    bob = f"user {vault.members['bob'].account.user_id.hex()}"
+    for words in ((*how, "--dry-run"), how):
+        refused = command(*words)
+        assert refused.code == 2 and f"Refused: {bob}: the audit chain does not know it so" in refused.out
+    assert "somebody else" in command("keys", "status").out
+    plain = command("keys", "rotate")
+    assert plain.code == 1 and "--compromised" in plain.err
+    assert command("keys", "rotate", "--accept", bob.replace(" ", ":")).code == 2
+    assert "cannot be tried" in command(*how, "--dry-run", "--drop", "user:00").err
+    assert "TABLE:ID" in command(*how, "--accept", bob).err
+    other = command(*how, "--drop", "user:00")
+    assert other.code == 2 and "Not refused: user 00" in other.out
+    done = command(*how, "--accept", bob.replace(" ", ":"))
+    assert done.code == 0 and f"Accepted: {bob}" in done.out and "is retired" in done.out, done.text
 
 
 # Where a key comes from

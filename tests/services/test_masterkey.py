@@ -9,13 +9,25 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from sqlalchemy import select
 
+from tests.attacks.attacker import Attacker
 from tests.cast import Vault
 from tests.rotations import NEW, NEXT, key_id, key_of, keys_in_rows, server, vault_tables
+from vault.cli import gunicorn_server
 from vault.crypto.randomness import new_id
-from vault.errors import Conflict, KeyOver, KeyUnavailable, LoginRequired, TooManyAttempts
-from vault.models import UnlockMethod
-from vault.services import clock, masterkey
+from vault.errors import (
+    AuditBroken,
+    Busy,
+    Conflict,
+    KeyOver,
+    KeyUnavailable,
+    LoginRequired,
+    TooManyAttempts,
+    Unreadable,
+)
+from vault.models import AuditEntry, UnlockMethod, User
+from vault.services import clock, masterkey, seals
 from vault.services.masterkey import BATCH, WAITED, KeyState, MasterKeyRotation, Outcome
 
 
@@ -302,6 +314,24 @@ def test_what_waits_ends_by_itself_and_then_the_key_retires(
             assert bundle.masterkey.go_on() is None, "there is nothing left to finish"
 
 
+def test_serve_goes_on_with_a_rotation_even_if_the_sweep_refuses(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(sweep: Any) -> None:
+        raise AuditBroken
+
+    looks = iter([False, True])
+    monkeypatch.setattr("vault.services.sweep.Sweep.run", refuse)
+    monkeypatch.setattr("threading.Event.wait", lambda event, timeout=None: next(looks))
+    old = key_of(vault)
+    vault.upload("alice")
+    with server(vault, NEW, old) as promoted:
+        with promoted.services() as bundle:
+            bundle.masterkey._begin(compromised=False, anchored=None)
+        gunicorn_server._sweep_hourly(promoted.app)
+        assert states(promoted)[key_id(old)].rows == 0
+
+
 def test_a_recovery_method_moves_too(vault: Vault) -> None:
     """Its key comes from no Argon2id: the four parameters are absent from its seals."""
     from vault.crypto.accounts import open_account_key, seal_account_key
@@ -408,19 +438,276 @@ def test_compromised_leaves_what_somebody_sealed_with_the_old_key(
         done = rotate(promoted, compromised=True, anchored=sequence)
         assert any(line.startswith(f"document {unanchored.hex()}: the audit chain") for line in done.refused)
         assert not any(kept.hex() in line for line in done.refused) and done.retired == []
-        assert rotate(promoted, compromised=True).retired == [key_id(old)], (
-            "without an anchor the chain is believed"
-        )
 
 
-def test_compromised_stops_a_server_that_seals_with_that_key(vault: Vault) -> None:
+def test_a_second_compromised_run_believes_no_more_than_the_first(
+    anchored: tuple[Vault, int, bytes],
+) -> None:
+    """Whatever anchor it is given: one that is fetched later vouches for what somebody wrote meanwhile."""
+    vault, sequence, _ = anchored
     old = key_of(vault)
-    with server(vault, NEW, old) as promoted, server(vault, old, NEW) as behind:
+    vault.upload("alice", b"after the last line of the anchor")
+    with server(vault, NEW, old) as promoted:
+        first = rotate(promoted, compromised=True, anchored=sequence)
+        assert len(first.refused) >= 5
+        for later in (sequence, len(promoted.audit()), None):
+            again = rotate(promoted, compromised=True, anchored=later)
+            assert again.refused == first.refused and again.retired == [] and not again.resealed
+        earlier = rotate(promoted, compromised=True, anchored=sequence - 1)
+        assert earlier.refused == first.refused
+        noted = [detail for act, _, _, detail in promoted.audit() if act == "key_compromised"]
+        assert noted == [f"{key_id(old).hex()} {sequence}", f"{key_id(old).hex()} {sequence - 1}"]
+
+
+def test_a_plain_run_is_refused_while_somebody_else_has_an_older_key(
+    anchored: tuple[Vault, int, bytes],
+) -> None:
+    vault, sequence, _ = anchored
+    old = key_of(vault)
+    vault.upload("alice", b"after the last line of the anchor")
+    with server(vault, NEW, old) as promoted:
+        rotate(promoted, compromised=True, anchored=sequence)
+        before = keys_in_rows(promoted)
+        with pytest.raises(Conflict, match="rotate --compromised"):
+            rotate(promoted, end=True)
+        with promoted.services() as bundle:
+            assert bundle.masterkey.go_on() is None
+        assert keys_in_rows(promoted) == before and states(promoted)[key_id(old)].rows
+
+
+def test_the_register_put_back_does_not_make_a_plain_run_possible(
+    anchored: tuple[Vault, int, bytes],
+) -> None:
+    """The older row of the register bears a good seal of the older key; the chain knows better."""
+    vault, sequence, _ = anchored
+    old = key_of(vault)
+    attacker = Attacker(vault)
+    vault.upload("alice", b"after the last line of the anchor")
+    was = attacker.row("master_key")
+    with server(vault, NEW, old) as promoted:
+        rotate(promoted, compromised=True, anchored=sequence)
+        attacker.put("master_key", was)
+        with pytest.raises(Conflict, match="rotate --compromised"):
+            rotate(promoted)
+
+
+def made_admin(vault: Vault, name: str) -> tuple[str, bytes]:
+    """What somebody with the master key of ``vault`` does to a member's row; returns how a refusal names it."""
+    attacker, user = Attacker(vault), vault.members[name].account.user_id
+    attacker.update("user", user, role="admin")
+    attacker.reseal("user", user)
+    return "user", user
+
+
+def test_what_was_refused_opens_no_more_and_gets_no_new_seal(anchored: tuple[Vault, int, bytes]) -> None:
+    vault, sequence, _ = anchored
+    old = key_of(vault)
+    with server(vault, NEW, old) as promoted:
+        promoted.members["bob"].token = log_in(promoted, "bob").token
+        bob = made_admin(vault, "bob")
+        assert promoted.api("bob").get("/accounts").status_code == 200, "before the rotation a seal is a seal"
+        assert named(rotate(promoted, compromised=True, anchored=sequence).refused) == [bob]
+        assert promoted.api("bob").get("/accounts").status_code == 401
+        with pytest.raises(Unreadable):
+            log_in(promoted, "bob")
+        promoted.members["dora"].token = log_in(promoted, "dora").token
+        assert promoted.api("dora").get("/accounts").status_code == 200, "others go on"
+        assert promoted.api("dora").patch("/accounts/bob", json={"role": "user"}).status_code >= 400
+        (row,) = Attacker(vault).rows("user", id=bob[1])
+        assert (row["seal_key_id"], row["role"]) == (key_id(old), "admin")
+        assert named(rotate(promoted, compromised=True, anchored=sequence).refused) == [bob]
+        told = findings(promoted)
+        assert f"I9 user {bob[1].hex()}: is under a master key that somebody else has" in told
+        assert any(line.startswith(f"I2 user {bob[1].hex()}: is version") for line in told)
+        assert rotate(promoted, compromised=True, accepted=[bob]).retired == [key_id(old)]
+        assert log_in(promoted, "bob").account.is_admin, "a person has answered for it"
+
+
+def test_a_document_that_was_refused_takes_no_list_away(anchored: tuple[Vault, int, bytes]) -> None:
+    vault, sequence, document = anchored
+    old, attacker = key_of(vault), Attacker(vault)
+    attacker.update("document", document, readers=7)
+    attacker.reseal("document", document)
+    with server(vault, NEW, old) as promoted:
+        kept = promoted.upload("alice", b"kept")
+        rotate(promoted, compromised=True, anchored=sequence)
+        promoted.members["alice"].token = log_in(promoted, "alice").token
+        assert [item["id"] for item in promoted.api("alice").get("/documents").json["items"]] == [kept.hex()]
+        assert promoted.api("alice").get(f"/documents/{document.hex()}").status_code >= 400
+
+
+def test_rows_that_a_killed_compromised_run_has_not_reached_wait_for_the_next(
+    anchored: tuple[Vault, int, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks meanwhile is told to come back: nothing is damaged, nothing is sealed anew, and the next run ends it."""
+    vault, sequence, document = anchored
+    old = key_of(vault)
+
+    def kill(point: str) -> None:
+        if point == "rotation.before_batch":
+            raise Killed
+
+    with server(vault, NEW, old) as promoted:
+        promoted.members["charlie"].token = log_in(promoted, "charlie").token
+        bob = made_admin(vault, "bob")
+        monkeypatch.setattr("vault.failpoints.hook", kill)
+        with pytest.raises(Killed):
+            rotate(promoted, compromised=True, anchored=sequence)
+        monkeypatch.undo()
+        with pytest.raises(Busy):
+            log_in(promoted, "bob")
+        answer = promoted.api().post("/token", json={"username": "alice", "passphrase": "seven words"})
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        assert promoted.api("charlie").get("/me").status_code == 503
+        assert findings(promoted) == [f"I2 user {bob[1].hex()}: is version 2, the audit chain says 2"]
+        assert "integrity_failure" not in actions(promoted)
+        assert Attacker(vault).row("user", id=bob[1])["seal_key_id"] == key_id(old)
+        assert named(rotate(promoted, compromised=True, anchored=sequence).refused) == [bob]
+        promoted.members["alice"].account = log_in(promoted, "alice").account
+        assert promoted.read("alice", document) == b"first"
+
+
+def test_a_row_read_before_gets_no_new_seal_after(anchored: tuple[Vault, int, bytes]) -> None:
+    """No verb of the seals makes one under the new key out of one under a key that somebody else has."""
+    vault, sequence, _ = anchored
+    old = key_of(vault)
+    with server(vault, NEW, old) as promoted:
+        _, bob = made_admin(vault, "bob")
+        with promoted.services() as bundle, bundle.transactions.reading() as session:
+            statement = select(*seals.columns(User)).where(User.id == bob)
+            (found,) = seals.verified_row(session, statement, User, parameters={}) or ()
+        rotate(promoted, compromised=True, anchored=sequence)
+        for verb in (
+            lambda session: seals.change(session, User, found, stored_bytes=1),
+            lambda session: seals.reseal(session, User, [(found, {})]),
+            lambda session: seals.believed(seals.verified_row(session, statement, User, parameters={})[0]),
+            lambda session: session.get(User, bob),
+        ):
+            with promoted.services() as bundle, pytest.raises(Unreadable):
+                bundle.transactions.writing(verb)
+        assert Attacker(vault).row("user", id=bob)["seal_key_id"] == key_id(old)
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches SIGKILL."""
+
+
+def test_a_kill_within_the_audit_chain_makes_the_next_run_believe_no_more(
+    anchored: tuple[Vault, int, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault, sequence, _ = anchored
+    old = key_of(vault)
+    vault.upload("alice", b"after the last line of the anchor")
+    entries = len(vault.audit())
+
+    def kill(point: str) -> None:
+        with vault.database() as connection:
+            (left,) = connection.execute(
+                "SELECT count(*) FROM audit_entry WHERE seal_key_id = ?", (key_id(old),)
+            ).fetchone()
+        if left < entries - 10:
+            raise Killed
+
+    with server(vault, NEW, old) as promoted:
+        with promoted.services() as bundle:
+            bundle.masterkey._batch = 7
+            monkeypatch.setattr("vault.failpoints.hook", kill)
+            with pytest.raises(Killed):
+                bundle.masterkey.rotate(compromised=True, anchored=sequence)
+            monkeypatch.undo()
+        assert len(keys_in_rows(promoted)["audit_entry.seal_key_id"]) == 2
+        done = rotate(promoted, compromised=True, anchored=len(promoted.audit()))
+        assert len(done.refused) >= 5 and done.retired == []
+
+
+def test_what_a_plain_run_moved_before_is_not_believed_for_it(anchored: tuple[Vault, int, bytes]) -> None:
+    """Entries behind the anchor that a rotation gave the new key's seal were written under the old one."""
+    vault, sequence, _ = anchored
+    old = key_of(vault)
+    with server(vault, NEW, old) as promoted:
+        rotate(promoted)
+        with server(vault, old, NEW) as behind:
+            document = behind.upload("alice", b"under the old key")
+            with promoted.services() as bundle:
+                bundle.masterkey._reseal_table(AuditEntry, Outcome(), None, 0, None)
+        done = rotate(promoted, compromised=True, anchored=sequence)
+        assert any(document.hex() in line for line in done.refused)
+
+
+def named(refused: list[str]) -> list[tuple[str, bytes]]:
+    return [(table, bytes.fromhex(name)) for table, name in (line.split(":")[0].split() for line in refused)]
+
+
+def test_a_person_accepts_or_drops_what_was_refused(anchored: tuple[Vault, int, bytes]) -> None:
+    vault, sequence, _ = anchored
+    old, attacker = key_of(vault), Attacker(vault)
+    document = vault.upload("alice", b"after the last line of the anchor")
+    mallory = attacker.row("user", username="charlie") | {
+        "id": new_id(),
+        "username": "mallory",
+        "role": "admin",
+    }
+    attacker.forge("user", mallory)
+    with server(vault, NEW, old) as promoted:
+        refused = named(rotate(promoted, compromised=True, anchored=sequence).refused)
+        forged, no_such = ("user", mallory["id"]), ("user", new_id())
+        assert {forged, ("document", document)} <= set(refused)
+        with pytest.raises(Conflict, match="other rows refer to it"):
+            rotate(promoted, compromised=True, dropped=[("document", document)])
+        kept = [row for row in refused if row != forged]
+        fits = ("user", promoted.members["bob"].account.user_id)
+        done = rotate(promoted, compromised=True, accepted=kept, dropped=[forged, fits, no_such])
+        assert set(named(done.accepted)) == set(kept) and named(done.dropped) == [forged]
+        assert named(done.missed) == [fits, no_such] and done.refused == []
+        assert done.retired == [key_id(old)] and findings(promoted) == []
+        acts = [(act, about) for act, about, _, _ in promoted.audit()]
+        assert acts.count(("row_dropped", mallory["id"].hex())) == 1
+        assert acts.count(("row_accepted", document.hex())) == 1
+        log_in(promoted, "alice")
+
+
+def test_a_dry_run_tells_what_a_compromised_run_would_refuse(anchored: tuple[Vault, int, bytes]) -> None:
+    vault, sequence, _ = anchored
+    old = key_of(vault)
+    document = vault.upload("alice", b"after the last line of the anchor")
+    with server(vault, NEW, old) as promoted:
+        before = keys_in_rows(promoted)
+        with promoted.services() as bundle:
+            would = bundle.masterkey.dry_run(compromised=True, anchored=sequence)
+            assert bundle.masterkey.dry_run(compromised=True).refused == [], "the chain as it is"
+            row = ("document", document)
+            accepting = bundle.masterkey.dry_run(compromised=True, anchored=sequence, accepted=[row])
+        assert ("document", document) in named(would.refused) and not would.accepted
+        assert named(accepting.accepted) == [row] and len(accepting.refused) == len(would.refused) - 1
+        assert keys_in_rows(promoted) == before
+        assert rotate(promoted, compromised=True, anchored=sequence).refused == would.refused
+        with promoted.services() as bundle:
+            later = bundle.masterkey.dry_run(compromised=True, anchored=len(promoted.audit()))
+            with pytest.raises(Conflict, match="rotate --compromised"):
+                bundle.masterkey.dry_run()
+        assert later.refused == would.refused, "the first run has noted how far the chain is believed"
+
+
+def test_a_row_without_its_seal_is_never_accepted(anchored: tuple[Vault, int, bytes]) -> None:
+    vault, sequence, document = anchored
+    old = key_of(vault)
+    Attacker(vault).update("document", document, readers=7)
+    with server(vault, NEW, old) as promoted:
+        done = rotate(promoted, compromised=True, anchored=sequence, accepted=[("document", document)])
+        assert done.refused == [f"document {document.hex()}: does not open"]
+        assert done.accepted == done.missed == []
+
+
+def test_compromised_stops_a_server_that_seals_with_that_key(any_vault: Vault) -> None:
+    old = key_of(any_vault)
+    with server(any_vault, NEW, old) as promoted, server(any_vault, old, NEW) as behind:
         rotate(promoted, compromised=True)
         with pytest.raises(KeyOver):
             behind.upload("alice")
         with pytest.raises(KeyOver):
             log_in(behind, "alice")
+        behind.members["alice"].token = log_in(promoted, "alice").token
+        assert behind.api("alice").get("/me").status_code == 503, "what it reads proves nothing"
 
 
 def test_batches_are_small(vault: Vault) -> None:

@@ -203,15 +203,17 @@ def _sweep_hourly(app: Any) -> None:
     """Sweep once an hour, and go on with a broken off rotation, in whichever worker holds the lease."""
     holder, pause = new_holder(), threading.Event()
     while not pause.wait(SWEEP_LOOK_SECONDS):
-        _try_round(app, partial(_sweep, holder), "the sweep did not run")
+        _try_round(app, partial(_sweep, app, holder), "the sweep did not run")
 
 
-def _sweep(holder: bytes) -> None:
+def _sweep(app: Any, holder: bytes) -> None:
     sweep = services().sweep
     if sweep.take_lease(holder):
-        sweep.run(holder)
-        sweep.note_swept()
-        services().masterkey.go_on()
+        try:
+            sweep.run(holder)
+            sweep.note_swept()
+        finally:
+            _try_round(app, lambda: services().masterkey.go_on(), "the rotation did not go on")
 
 
 def _keep_anchor(app: Any) -> None:

@@ -23,7 +23,7 @@ from vault.app import create_app, migrate_schema, new_master_key
 from vault.config import Settings, load_settings
 from vault.errors import AuditBroken, VaultError
 from vault.services.check import Report
-from vault.services.masterkey import KeyState, Outcome
+from vault.services.masterkey import KeyState, Named, Outcome
 from vault.wiring import Services, alarm, opened_once, services, wiring, write_key_file
 
 ALLOCATOR = {
@@ -259,7 +259,7 @@ def status(json_: bool) -> None:
         known = "" if key.is_configured or key.state == "retired" else ", NOT CONFIGURED HERE"
         told = (
             key.key_id.hex(),
-            STATES[key.state] + known,
+            _state(key) + known,
             since,
             f"{key.rows:,}",
             _waits(key.waiting, key.is_primary),
@@ -281,6 +281,12 @@ STATES = {
     "retired": "retired",
     "unknown": "unknown",
 }
+
+
+def _state(key: KeyState) -> str:
+    if key.compromised_at is None or key.state in {"seals", "retired"}:
+        return STATES[key.state]
+    return "somebody else has it; `keys rotate --compromised` moves what is under it"
 
 
 def _days(since: datetime) -> int:
@@ -306,6 +312,14 @@ def _key_in_json(key: KeyState) -> dict[str, Any]:
     }
 
 
+def _named(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[Named]:
+    """Read rows from TABLE:ID, the two words by which a refusal names them."""
+    try:
+        return [(table, bytes.fromhex(name)) for table, name in (value.split(":") for value in values)]
+    except ValueError:
+        raise click.BadParameter("a row is named TABLE:ID, as in user:0f1e...") from None
+
+
 @keys.command()
 @click.option("--dry-run", is_flag=True, help="Open every row and seal it anew, but write nothing.")
 @click.option(
@@ -319,27 +333,45 @@ def _key_in_json(key: KeyState) -> dict[str, Any]:
     help="With --compromised: a copy of the anchor file, where the server's own may have been written by others.",
 )  # fmt: skip
 @click.option("--without-anchor", is_flag=True, help="With --compromised: believe the audit chain as it is.")
+@click.option(
+    "--accept", "accepted", metavar="TABLE:ID", multiple=True, callback=_named,
+    help="With --compromised: seal this row anew as it is, although the anchor does not know it so. Repeat it.",
+)  # fmt: skip
+@click.option(
+    "--drop", "dropped", metavar="TABLE:ID", multiple=True, callback=_named,
+    help="With --compromised: delete this row, which was refused. Repeat it.",
+)  # fmt: skip
 @as_json
 def rotate(
-    dry_run: bool, end: bool, compromised: bool, copy: Path | None, without_anchor: bool, json_: bool
+    dry_run: bool,
+    end: bool,
+    compromised: bool,
+    copy: Path | None,
+    without_anchor: bool,
+    accepted: list[Named],
+    dropped: list[Named],
+    json_: bool,
 ) -> None:
     """Seal all rows anew under the master key, while the servers run; the same again goes on where it broke off.
 
     Exit code 2 when rows were refused; they stay as they are.
     """
+    if (accepted or dropped) and not compromised:
+        raise click.UsageError("--accept and --drop go with --compromised.")
+    if dropped and dry_run:
+        raise click.UsageError("--drop cannot be tried: leave it out, and the row is shown as refused.")
     with opened() as vault, _bar() as tell:
+        anchored = _anchored(vault, copy) if compromised and not without_anchor else None
+        how: dict[str, Any] = {"compromised": compromised, "anchored": anchored, "accepted": accepted}
         if dry_run:
-            done = vault.masterkey.dry_run(tell)
-        elif compromised:
-            anchored = None if without_anchor else _anchored(vault, copy)
-            done = vault.masterkey.rotate(tell, compromised=True, anchored=anchored)
+            done = vault.masterkey.dry_run(tell, **how)
         else:
-            done = vault.masterkey.rotate(tell, end=end)
+            done = vault.masterkey.rotate(tell, end=end, dropped=dropped, **how)
     if json_:
         echo_json(asdict(done) | {"retired": [key_id.hex() for key_id in done.retired], "dry_run": dry_run})
     else:
         _tell_rotated(done, dry_run, compromised)
-    sys.exit(2 if done.refused else 0)
+    sys.exit(2 if done.refused or done.missed else 0)
 
 
 def _anchored(vault: Services, copy: Path | None) -> int:
@@ -365,6 +397,9 @@ def _tell_rotated(done: Outcome, dry_run: bool, compromised: bool) -> None:
     click.echo(f"{done.resealed:,} rows {'would be' if dry_run else 'were'} sealed anew.")
     for line in done.refused:
         click.echo(f"Refused: {line}")
+    for what, names in (("Accepted", done.accepted), ("Dropped", done.dropped), ("Not refused", done.missed)):
+        for name in names:
+            click.echo(f"{what}: {name}")
     if done.ended:
         click.echo(f"Ended: {_waits(done.ended)}.")
     if done.waiting:

@@ -138,6 +138,8 @@ class ChainEntry:
     touched: list[seals.Touched]
     entry_hash: bytes
     key_id: bytes
+    is_original: bool
+    """Whether the seal is the one that it was written with: a rotation has not passed it."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,8 @@ def _judged(row: Any, sequence: int, previous: bytes | None) -> ChainEntry | Fau
         touched = decode_touched(row.touched)
     except Unreadable:
         return Fault(sequence, "the entry was changed: it names no rows that can be read")
-    return ChainEntry(sequence, row.at, row.action, touched, row.entry_hash, row.seal_key_id)
+    is_original = row.row_version == 1
+    return ChainEntry(sequence, row.at, row.action, touched, row.entry_hash, row.seal_key_id, is_original)
 
 
 def end(session: Session) -> Position:

@@ -25,7 +25,7 @@ from vault.crypto.manifests import decode_parts
 from vault.crypto.parts import blob_name, blob_size, digest_matches
 from vault.crypto.randomness import new_id
 from vault.crypto.rows import encode_row
-from vault.errors import Missing, Unreadable, VaultError
+from vault.errors import Busy, Missing, Unreadable, VaultError
 from vault.failpoints import reach
 from vault.models import Base, DocumentVersion, Lease, PartList
 from vault.services import clock, seals
@@ -170,7 +170,7 @@ class Backup:
         try:
             with self._transactions.reading() as session:
                 return session.get(DocumentVersion, version_id) is not None
-        except seals.Refusal:
+        except (*seals.Refusal, Busy):
             return True
 
     @contextmanager

@@ -4,14 +4,18 @@ Nothing here needs anybody's passphrase. Rows are sealed anew in small batches, 
 names what it wrote in the audit chain, so a kill at any moment leaves rows under one key or the other, and the next
 run goes on with those under the older one. What hangs on the older key and cannot be made anew without its owner
 (sessions, codes, upload addresses, counted attempts) is waited for, or ended.
+
+Where somebody else has the older key, the first run writes into the chain up to which entry it believes that key, and
+no later run believes it further.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, false, func, or_, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from vault.crypto.accounts import check_directory_mac, directory_mac, reseal_account_key
@@ -65,8 +70,12 @@ WAITED: dict[type[Any], str] = {
 WITH_ADDRESS = (PLAIN, PARTIAL, FINAL, DEFERRED)
 """Uploads whose client holds an address under a master key; the row of any other kind moves like all rows."""
 
+_LIMIT = re.compile("([0-9a-f]{16}) ([0-9]{1,18})")
+
 T = TypeVar("T")
 Tell = Callable[[int, int], None]
+Named = tuple[str, bytes]
+"""A row, by its table and id."""
 
 
 @dataclass
@@ -96,6 +105,10 @@ class Outcome:
     ended: dict[str, int] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
     retired: list[bytes] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+    """What was to be accepted or dropped, and is no refused row."""
 
 
 @dataclass(frozen=True)
@@ -216,22 +229,43 @@ class MasterKeyRotation:
 
     # Rotate
 
-    def dry_run(self, tell: Tell | None = None) -> Outcome:
+    def dry_run(
+        self,
+        tell: Tell | None = None,
+        *,
+        compromised: bool = False,
+        anchored: int | None = None,
+        accepted: Collection[Named] = (),
+    ) -> Outcome:
         """Do all that ``rotate`` would do to the rows as they are, and write none of it."""
         outcome = Outcome()
-        with self._transactions.reading() as session:
+        trusted = self._would_trust(anchored, frozenset(accepted)) if compromised else None
+        with self._transactions.reading() as session, seals.unsafe_believing_all_keys(session):
+            if not compromised:
+                _refuse_compromised(session, self._older(_register(session)))
             outcome.waiting = _older(_waiting(session), self._master)
             total = self._left(session)
             for model in _models():
                 for name, found in self._below(session, model, b"", None):
                     try:
-                        _moved(model, seals.believed(found), self._master)
-                        outcome.resealed += 1
+                        self._try(model, seals.believed(found), trusted, outcome)
                     except seals.Refusal as refusal:
                         outcome.refused.append(_refused(model, name, refusal))
                     if tell:
                         tell(outcome.resealed, total)
+        outcome.missed = _missed(accepted, outcome)
         return outcome
+
+    def _would_trust(self, anchored: int | None, accepted: frozenset[Named]) -> _Trusted:
+        with self._transactions.reading() as session:
+            limit = _limit(session, self._older(_register(session)), anchored)
+        return self._trusted(limit, accepted)
+
+    def _try(self, model: type[Any], row: Any, trusted: _Trusted | None, outcome: Outcome) -> None:
+        is_accepted = trusted is not None and trusted.accepts(model.__tablename__, row)
+        _moved(model, row, self._master)
+        outcome.resealed += 1
+        outcome.accepted += [_name(model.__tablename__, row.id)] if is_accepted else []
 
     def rotate(
         self,
@@ -240,21 +274,28 @@ class MasterKeyRotation:
         end: bool = False,
         compromised: bool = False,
         anchored: int | None = None,
+        accepted: Collection[Named] = (),
+        dropped: Collection[Named] = (),
     ) -> Outcome:
         """Seal every row anew that is under an older key, then retire each older key that nothing is under any more.
 
         With ``end`` what would be waited for ends now. With ``compromised`` it ends first, and only rows are sealed
-        anew that the audit chain knows up to its entry ``anchored``. Raises ``Conflict`` while another one runs, and
-        where this server does not seal with the newest key.
+        anew that the audit chain knows up to its entry ``anchored``, or as far as an earlier run believed it, and
+        those ``accepted``; those ``dropped`` are deleted. Raises ``Conflict`` while another one runs, where this
+        server does not seal with the newest key, and without ``compromised`` where somebody else has an older one.
         """
-        with self._alone():
-            self._begin(compromised)
+        with self._alone(), seals.unsafe_believing_all_keys(self._transactions.session):
+            limit = self._begin(compromised, anchored)
             outcome, trusted = Outcome(), None
             if end or compromised:
                 outcome.ended = self._end_waiting(bury=not compromised)
-            if compromised:
-                trusted = self._trusted(anchored)
+            if limit is not None:
+                trusted = self._trusted(limit, frozenset(accepted))
+                outcome.dropped = self._drop(dropped, trusted)
             self._reseal_all(outcome, tell, trusted)
+            if compromised:
+                self._patiently(self._end_moving)
+            outcome.missed = _missed([*accepted, *dropped], outcome)
             outcome.retired = self._retire()
             with self._transactions.reading() as session:
                 outcome.waiting = _older(_waiting(session), self._master)
@@ -272,8 +313,10 @@ class MasterKeyRotation:
         except Conflict:
             return None
 
-    def _begin(self, compromised: bool) -> None:
-        def work(session: Session) -> None:
+    def _begin(self, compromised: bool, anchored: int | None) -> int | None:
+        """Write down that it begins; return up to which entry a compromised one believes the older keys."""
+
+        def work(session: Session) -> int | None:
             register, known = _register(session), set(self._master.key_ids)
             mine = register.get(self._master.key_id)
             for row in register.values():
@@ -285,16 +328,34 @@ class MasterKeyRotation:
             missing = _count(session).keys() - register.keys() - {self._master.key_id}
             for key_id in sorted(missing & known):
                 register[key_id] = _enter_late(session, key_id)
+            older = self._older(register)
+            if not compromised:
+                _refuse_compromised(session, older)
             begun = clock.now()
-            for row in register.values():
-                if row.key_id != self._master.key_id and row.retired_at is None:
+            for row in older:
+                if row.compromised_at is None:
                     row.rotating_since = row.rotating_since or begun
-                    row.compromised_at = row.compromised_at or (begun if compromised else None)
+                row.compromised_at = row.compromised_at or (begun if compromised else None)
             self._transactions.record(
                 Event("rotation_started", detail="compromised" if compromised else None)
             )
+            return self._note_limit(session, older, anchored) if compromised else None
 
-        self._transactions.writing(work)
+        limit: int | None = self._transactions.writing(work)
+        return limit
+
+    def _older(self, register: Mapping[bytes, MasterKey]) -> list[MasterKey]:
+        return [row for row in register.values() if row.key_id != self._master.key_id and not row.retired_at]
+
+    def _note_limit(self, session: Session, older: Sequence[MasterKey], anchored: int | None) -> int:
+        """Write into the chain up to which entry it is believed from now on, unless it says so already."""
+        session.flush()  # this waits for those who seal with an older key at this moment
+        limit, noted = _limit(session, older, anchored), _noted_limits(session)
+        for row in older:
+            if row.key_id not in noted or limit < noted[row.key_id]:
+                detail = f"{row.key_id.hex()} {limit}"
+                self._transactions.record(Event("key_compromised", None, "master_key", row.id, detail=detail))
+        return limit
 
     def _left(self, session: Session) -> int:
         counts = (select(func.count()).select_from(model).where(self._is_below(model)) for model in _models())
@@ -342,35 +403,39 @@ class MasterKeyRotation:
     ) -> None:
         after: bytes | None = b""
         while after is not None:
-            after, done, refused = self._batch_of(model, after, trusted)
-            outcome.resealed += done
-            outcome.refused += refused
-            if tell and done:
+            after, done = self._batch_of(model, after, trusted)
+            outcome.resealed += done.resealed
+            outcome.refused += done.refused
+            outcome.accepted += done.accepted
+            if tell and done.resealed:
                 tell(outcome.resealed, max(total, outcome.resealed))
-            if done:
+            if done.resealed:
                 time.sleep(PAUSE_SECONDS)  # whoever waits for SQLite's one place to write gets it now
 
     def _batch_of(
         self, model: type[Any], after: bytes, trusted: _Trusted | None
-    ) -> tuple[bytes | None, int, list[str]]:
-        """Seal one batch anew; return where the next begins (``None``: nowhere), how many, and what is refused."""
+    ) -> tuple[bytes | None, Outcome]:
+        """Seal one batch anew; return where the next begins (``None``: nowhere), and what became of this one."""
 
-        def work(session: Session) -> tuple[bytes | None, int, list[str]]:
-            found = list(self._below(session, model, after, self._batch))
-            renewed, refused = [], []
+        def work(session: Session) -> tuple[bytes | None, Outcome]:
+            found, table = list(self._below(session, model, after, self._batch)), model.__tablename__
+            renewed, accepted, done = [], [], Outcome()
             for name, row in found:
                 try:
                     believed = seals.believed(row)
-                    if trusted is not None and not trusted.knows(model.__tablename__, believed):
-                        raise Unreadable("rotation:anchor")
+                    is_accepted = trusted is not None and trusted.accepts(table, believed)
                     renewed.append((believed, _moved(model, believed, self._master)))
+                    accepted += [name] if is_accepted else []
                 except seals.Refusal as refusal:
-                    refused.append(_refused(model, name, refusal))
+                    done.refused.append(_refused(model, name, refusal))
             seals.reseal(session, model, renewed)
             if seals.touched(session):
-                detail = f"{len(renewed)} rows of {model.__tablename__}"
+                detail = f"{len(renewed)} rows of {table}"
                 self._transactions.record(Event("rows_resealed", detail=detail))
-            return (found[-1][0] if len(found) == self._batch else None), len(renewed), refused
+            for name in accepted:
+                self._transactions.record(Event("row_accepted", None, table, name))
+            done.resealed, done.accepted = len(renewed), [_name(table, name) for name in accepted]
+            return (found[-1][0] if len(found) == self._batch else None), done
 
         reach("rotation.before_batch")
         return self._patiently(work)
@@ -404,16 +469,53 @@ class MasterKeyRotation:
                     )
         return lines[-1].sequence
 
-    def _trusted(self, anchored: int | None) -> _Trusted:
-        """Replay the chain as far as the older key could not have been used to rewrite it."""
-        rows: dict[tuple[str, bytes], tuple[int, bytes]] = {}
+    def _trusted(self, limit: int, accepted: frozenset[Named]) -> _Trusted:
+        """Replay the chain as far as the older key could not have been used to rewrite it.
+
+        Behind ``limit`` only what was written under the key that seals now: an entry that a rotation gave its seal
+        to may have been written by whoever has the older one.
+        """
+        rows: dict[Named, tuple[int, bytes]] = {}
         with self._transactions.reading() as session:
             for entry in audit.walk(session):
-                if anchored is not None and entry.sequence > anchored and entry.key_id != self._master.key_id:
+                is_ours = entry.is_original and entry.key_id == self._master.key_id
+                if entry.sequence > limit and not is_ours:
                     continue
                 for table, row_id, version, seal in entry.touched:
                     rows[table, row_id] = version, seal
-        return _Trusted(rows)
+        return _Trusted(rows, accepted)
+
+    def _end_moving(self, session: Session) -> None:
+        """Write down that every row was gone over: what is still under a compromised key opens no more."""
+        passed = [row for row in self._older(_register(session)) if row.compromised_at and row.rotating_since]
+        for row in passed:
+            row.rotating_since = None
+        if passed:
+            self._transactions.record(Event("rotation_ended", detail="compromised"))
+
+    def _drop(self, dropped: Iterable[Named], trusted: _Trusted) -> list[str]:
+        """Delete refused rows that a person gave up, those first that refer to others; return their names."""
+        models = {model.__tablename__: model for model in _models() if model is not MasterKey}
+        order = [table.name for table in reversed(Base.metadata.sorted_tables)]
+        named = [(table, row_id) for table, row_id in dropped if table in models.keys() - seals.UNTRACKED]
+        return [
+            _name(table, row_id)
+            for table, row_id in sorted(named, key=lambda row: order.index(row[0]))
+            if self._patiently(partial(self._drop_one, models[table], row_id, trusted))
+        ]
+
+    def _drop_one(self, model: type[Any], row_id: bytes, trusted: _Trusted, session: Session) -> bool:
+        statement = select(*seals.columns(model)).where(model.id == row_id, self._is_below(model))
+        table = model.__tablename__
+        found = list(seals.verified_rows(session, statement.with_for_update(), model))
+        if not found or not trusted.refuses(table, found[0][0]):
+            return False
+        try:
+            seals.discard(session, model, [row_id])
+        except IntegrityError as error:
+            raise Conflict(f"{_name(table, row_id)} was not dropped: other rows refer to it.") from error
+        self._transactions.record(Event("row_dropped", None, table, row_id))
+        return True
 
     # Wait, end, retire
 
@@ -472,12 +574,29 @@ class MasterKeyRotation:
 
 @dataclass(frozen=True)
 class _Trusted:
-    """The version and seal that each row must have, by the part of the audit chain that can be believed."""
+    """The version and seal that each row must have, by the part of the audit chain that can be believed.
 
-    rows: dict[tuple[str, bytes], tuple[int, bytes]]
+    For those ``accepted`` a person answers.
+    """
 
-    def knows(self, table: str, row: Any) -> bool:
-        return table in seals.UNTRACKED or self.rows.get((table, row.id)) == (row.row_version, row.seal)
+    rows: dict[Named, tuple[int, bytes]]
+    accepted: frozenset[Named]
+
+    def accepts(self, table: str, row: Any) -> bool:
+        """Tell whether a row needs a person's word; raises ``Unreadable`` where neither he nor the chain vouches."""
+        if table in seals.UNTRACKED or self.rows.get((table, row.id)) == (row.row_version, row.seal):
+            return False
+        if (table, row.id) not in self.accepted:
+            raise Unreadable("rotation:anchor")
+        return True
+
+    def refuses(self, table: str, row: Any) -> bool:
+        """Tell whether a row, as ``verified_rows`` gave it, stays behind."""
+        try:
+            self.accepts(table, seals.believed(row))
+        except seals.Refusal:
+            return True
+        return False
 
 
 _INNER: dict[type[Any], Any] = {
@@ -530,6 +649,37 @@ def _believed(session: Session, model: type[Any]) -> Iterator[Any]:
 
 def _register(session: Session) -> dict[bytes, MasterKey]:
     return {row.key_id: row for row in session.scalars(select(MasterKey))}
+
+
+def _noted_limits(session: Session) -> dict[bytes, int]:
+    """Read from the chain up to which entry each key is believed that somebody else has; the lowest counts."""
+    limits: dict[bytes, int] = {}
+    statement = select(*seals.columns(AuditEntry)).where(AuditEntry.action == "key_compromised")
+    for (row,) in seals.verified_rows(session, statement, AuditEntry):
+        said = _LIMIT.fullmatch((not isinstance(row, seals.Refusal) and row.detail) or "")
+        if said is not None and audit.hash_of(row) == row.entry_hash:
+            key_id = bytes.fromhex(said[1])
+            limits[key_id] = min(int(said[2]), limits.get(key_id, int(said[2])))
+    return limits
+
+
+def _limit(session: Session, older: Iterable[MasterKey], anchored: int | None) -> int:
+    """Tell up to which entry the chain can be believed: as the anchor says, and never beyond what was noted before."""
+    noted, known = _noted_limits(session), {row.key_id for row in older}
+    first = audit.end(session).sequence if anchored is None else anchored
+    return min([first, *[limit for key_id, limit in noted.items() if key_id in known]])
+
+
+def _refuse_compromised(session: Session, older: Iterable[MasterKey]) -> None:
+    """Raise ``Conflict`` where somebody else has one of these keys: its seal alone proves nothing."""
+    noted = _noted_limits(session)
+    for row in older:
+        if row.compromised_at is not None or row.key_id in noted:
+            raise Conflict(
+                f"Somebody else has the master key {row.key_id.hex()}, and may have sealed what is under it. Go on "
+                "with `docvault keys rotate --compromised`; look at each row that it refuses, then name it with "
+                "--accept or --drop."
+            )
 
 
 def _count(session: Session) -> Counter[bytes]:
@@ -585,4 +735,13 @@ def _refused(model: type[Any], row_id: bytes, refusal: Exception) -> str:
         else "is under a master key that is not here" if isinstance(refusal, KeyUnavailable)
         else "does not open"
     )  # fmt: skip
-    return f"{model.__tablename__} {row_id.hex()}: {why}"
+    return f"{_name(model.__tablename__, row_id)}: {why}"
+
+
+def _name(table: str, row_id: bytes) -> str:
+    return f"{table} {row_id.hex()}"
+
+
+def _missed(named: Iterable[Named], outcome: Outcome) -> list[str]:
+    told = {*outcome.accepted, *outcome.dropped, *[line.partition(": ")[0] for line in outcome.refused]}
+    return [name for name in (_name(table, row_id) for table, row_id in named) if name not in told]

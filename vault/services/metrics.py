@@ -10,7 +10,7 @@ from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import Session
 
 from vault import __version__
-from vault.errors import VaultError
+from vault.errors import Busy, VaultError
 from vault.metrics import Gauges, exposition
 from vault.models import AuditEntry, CheckResult, MasterKey
 from vault.services import seals
@@ -66,7 +66,10 @@ _FIRST = select(*seals.columns(AuditEntry)).where(AuditEntry.sequence == bindpar
 
 def _believed(session: Session, statement: Select[Any], model: type[Any], parameters: dict[str, Any]) -> Any:
     """Give a row that can be believed, or ``None``: what is wrong with it must not be audited at every scrape."""
-    found = seals.verified_row(session, statement, model, parameters=parameters)
+    try:
+        found = seals.verified_row(session, statement, model, parameters=parameters)
+    except Busy:
+        return None  # the rotation is about to move it
     return None if found is None or isinstance(found[0], seals.Refusal) else found[0]
 
 

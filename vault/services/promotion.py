@@ -78,6 +78,13 @@ def is_over(session: Session, key_id: bytes) -> bool:
     return row.retired_at is not None or row.compromised_at is not None
 
 
+def refuse_compromised(session: Session, master: MasterKeys) -> None:
+    """Raise ``KeyOver`` where somebody else has the key that seals here: to read what is under it proves nothing."""
+    found = seals.verified_row(session, _ONE, MasterKey, parameters={"key": master.key_id})
+    if found is not None and seals.believed(found[0]).compromised_at is not None:
+        raise KeyOver
+
+
 def check(session: Session, master: MasterKeys) -> None:
     """Raise ``KeyUnavailable`` when a key is missing here, ``KeyOver`` when the one that seals is out of use."""
     missing = lacking(session, master)

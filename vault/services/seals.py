@@ -6,6 +6,10 @@ is refused at the first look, and no update can put a fresh seal on somebody's e
 the changed columns and a seal over the verified values of all others. ``insert``, ``change`` and ``remove`` do the
 same for rows that ``verified_rows`` gave, without the unit of work: a flush costs five times as much.
 
+A seal under a key that somebody else has as well proves nothing: the register of keys is asked, once a transaction and
+only where a row is under an older key, and from the beginning of a compromised rotation such a row opens no more until
+the rotation has moved it.
+
 A seal has no freshness: an older row put back whole bears a good one. What each transaction changed is therefore
 named in the audit chain (``audit.py``), and ``docvault check`` compares.
 """
@@ -14,12 +18,26 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from hmac import compare_digest
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Delete, Insert, Select, Table, Update, bindparam, delete, event, inspect, update
+from sqlalchemy import (
+    Delete,
+    Insert,
+    Select,
+    Table,
+    Update,
+    bindparam,
+    delete,
+    event,
+    inspect,
+    select,
+    update,
+)
 from sqlalchemy import insert as inserting
 from sqlalchemy.orm import InstanceState, ORMExecuteState, Session
 from sqlalchemy.orm.exc import StaleDataError
@@ -27,8 +45,8 @@ from sqlalchemy.orm.exc import StaleDataError
 from vault.crypto.masterkey import MasterKeys
 from vault.crypto.purposes import MASTER_ROWS
 from vault.crypto.rows import RowSealer
-from vault.errors import KeyUnavailable, Unreadable
-from vault.models import Base
+from vault.errors import Busy, KeyUnavailable, Unreadable
+from vault.models import Base, MasterKey
 
 SCHEMA = 1
 
@@ -50,6 +68,12 @@ UNTRACKED: dict[str, str] = {
     "lease": "says who sweeps; nothing is decided by it",
 }
 """Tables whose rows are sealed, but whose latest versions the audit chain does not repeat."""
+
+BELIEVED = frozenset({*UNTRACKED, MasterKey.__tablename__})
+"""Tables whose seals are believed under every key: a rotation begins with them, or moves them without asking."""
+
+MOVING_SECONDS = 5
+MOVING = "The vault is being put under a new master key. Try again in a moment."
 
 Touched = tuple[str, bytes, int, bytes]
 
@@ -113,6 +137,63 @@ def sealed_columns(model: type[Base]) -> tuple[str, ...]:
     return _table(model).columns
 
 
+class _Standing(Enum):
+    """What a seal under an older key is worth."""
+
+    GOOD = "it proves what it covers"
+    MOVING = "somebody else has the key; the rotation may be on its way to the row"
+    OVER = "somebody else has the key; the rotation went over the row and left it"
+
+
+@contextmanager
+def unsafe_believing_all_keys(session: Session) -> Iterator[None]:
+    """Believe seals under a key that somebody else has: for the rotation, which asks the chain, and for the check."""
+    before = session.info.get("believes_all_keys", False)
+    session.info["believes_all_keys"] = True
+    try:
+        yield
+    finally:
+        session.info["believes_all_keys"] = before
+
+
+def forget_standings(session: Session) -> None:
+    """Ask the register anew: a transaction has ended."""
+    session.info.pop("standings", None)
+
+
+def _proves(session: Session, table: _Table, key_id: bytes) -> bool:
+    """Tell whether a seal under this key proves anything; raises ``Busy`` while a rotation is about to move the row."""
+    if key_id == keys_of(session).key_id or table.name in BELIEVED or session.info.get("believes_all_keys"):
+        return True
+    standings = session.info.setdefault("standings", {})
+    if key_id not in standings:
+        standings[key_id] = _standing(session, key_id)
+    if standings[key_id] is _Standing.MOVING:
+        raise Busy(MOVING_SECONDS, MOVING)
+    return standings[key_id] is _Standing.GOOD
+
+
+def _standing(session: Session, key_id: bytes) -> _Standing:
+    """Look the key up in the register; who writes holds its row, so that no rotation begins under him."""
+    statement = select(*columns(MasterKey)).where(MasterKey.key_id == bindparam("key"))
+    if session.connection().get_execution_options().get("docvault_writing"):
+        statement = statement.with_for_update(read=True)
+    found = verified_row(session, statement, MasterKey, parameters={"key": key_id})
+    row = believed(found[0]) if found is not None else None
+    if row is None or row.compromised_at is None:
+        return _Standing.GOOD
+    return _Standing.MOVING if row.rotating_since is not None else _Standing.OVER
+
+
+def _refuse_unproven(session: Session, table: _Table, row_id: bytes, key_id: bytes) -> None:
+    if not _proves(session, table, key_id):
+        raise _unproven(table, row_id)
+
+
+def _unproven(table: _Table, row_id: bytes) -> Unreadable:
+    return Unreadable(f"compromised:{table.name}", table.name, row_id)
+
+
 def _verify(
     master: MasterKeys,
     table: _Table,
@@ -153,6 +234,7 @@ def _on_load(instance: Any, session: Session | None) -> None:
     except KeyError:
         raise Unreadable(f"seal:{table.name}:partial", table.name) from None
     _verify(keys_of(session), table, row_id, version, values, key_id, seal)
+    _refuse_unproven(session, table, row_id, key_id)
     instance._verified = values
 
 
@@ -206,6 +288,7 @@ def _before_flush(session: Session, context: Any, instances: Any) -> None:
     for instance in session.dirty:
         if session.is_modified(instance):
             _compare_unchanged(instance, inspect(instance))
+            _refuse_unproven(session, _table(type(instance)), instance.id, instance.seal_key_id)
             _seal_now(session, instance, instance.row_version + 1)
     for instance in session.deleted:
         _compare_unchanged(instance, inspect(instance))
@@ -215,6 +298,7 @@ def _before_flush(session: Session, context: Any, instances: Any) -> None:
 def _sealed_anew(session: Session, model: type[Any], row: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Give what is written for a verified row: its changed columns, its next version, and the seal over all."""
     table, master = _table(model), keys_of(session)
+    _refuse_unproven(session, table, row.id, row.seal_key_id)
     version = row.row_version + 1
     values = table.sealed_of(row._replace(**changes))
     seal = table.sealer.seal(master.derive(MASTER_ROWS), row.id, version, values)
@@ -240,7 +324,7 @@ def reseal(session: Session, model: type[Any], rows: Sequence[tuple[Any, Mapping
 
 
 def discard(session: Session, model: type[Any], row_ids: Sequence[bytes]) -> None:
-    """Delete rows whether or not they verify, for rows that only ever let somebody in; the chain is told."""
+    """Delete rows whether or not they verify, and tell the chain: what only ever lets somebody in, or was given up."""
     table = _table(model)
     for row_id in row_ids:
         _note(session, table, row_id, 0, b"")
@@ -285,24 +369,28 @@ def verified_rows(
     tells why it cannot be believed: the caller decides, so that one edited row cannot take a whole list away. Ten
     times cheaper than entities; for lists and checks.
     """
-    keys = _RowKeys(keys_of(session))
     readers, start = [], beside
     for model in models:
         table = _table(model)
-        readers.append(_reader(keys, table, slice(start, start + table.width)))
+        readers.append(_reader(_RowKeys(session, table), table, slice(start, start + table.width)))
         start += table.width
     for result in session.connection().execute(statement, parameters):
         yield (*result[:beside], *[read(result) for read in readers])
 
 
-class _RowKeys(dict[bytes, bytes]):
-    """The keys of row seals by master key, for one statement: a list verifies three thousand rows."""
+class _RowKeys(dict[bytes, bytes | None]):
+    """The keys of one table's seals by master key, for one statement: a list verifies three thousand rows.
 
-    def __init__(self, master: MasterKeys) -> None:
-        self._master = master
+    ``None`` where a seal proves nothing.
+    """
 
-    def __missing__(self, key_id: bytes) -> bytes:
-        found = self[key_id] = self._master.derive(MASTER_ROWS, key_id)
+    def __init__(self, session: Session, table: _Table) -> None:
+        self._session = session
+        self._table = table
+
+    def __missing__(self, key_id: bytes) -> bytes | None:
+        derived = keys_of(self._session).derive(MASTER_ROWS, key_id)
+        found = self[key_id] = derived if _proves(self._session, self._table, key_id) else None
         return found
 
 
@@ -320,6 +408,8 @@ def _reader(keys: _RowKeys, table: _Table, part: slice) -> Callable[[Sequence[An
             key = keys[values[key_at]]
         except KeyUnavailable as unavailable:
             return unavailable
+        if key is None:
+            return _unproven(table, row_id)
         if not _fits(table, key, row_id, values[version_at], sealed_of(values), values[seal_at]):
             return _broken(table, row_id)
         return row_type._make(values)

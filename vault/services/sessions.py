@@ -308,7 +308,8 @@ class Sessions:
         """Read a token that is ours and of today, without a look at the database: its session may be over.
 
         Only for a token under an older master key the database is asked whether that key still counts. Raises
-        ``LoginRequired``, or ``KeyUnavailable`` where it is this server that lacks a key.
+        ``LoginRequired``, or ``KeyUnavailable`` where it is this server that lacks a key, or seals with one that
+        somebody else has.
         """
         try:
             claims = read_token(self._master, token, clock.now())
@@ -328,6 +329,7 @@ class Sessions:
 
     def _is_over(self, key_id: bytes) -> bool:
         with self._transactions.reading() as session:
+            promotion.refuse_compromised(session, self._master)
             return promotion.is_over(session, key_id)
 
     def recognise(self, claims: TokenClaims, *, alive: bool = True) -> UnlockedAccount:

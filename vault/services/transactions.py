@@ -220,6 +220,7 @@ def give_back(session: Session) -> None:
     Nothing is lost with it: what was read was read, and what was not committed is undone by the database itself. An
     error raised here would take the place of an answer, or of the refusal that is on its way.
     """
+    seals.forget_standings(session)
     try:
         session.close()
     except DBAPIError as error:
