@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
-from vault.errors import BadInput
+from vault.errors import BadInput, Unreadable
 from vault.models import AuditEntry, DocumentIndex, SharedKeyRegistry
 from vault.services import clock, seals
 from vault.services.access import Gate, Need
@@ -236,15 +236,19 @@ def _entries(session: Session, condition: ColumnElement[bool], limit: int | None
 
 
 def _document_names(session: Session, account: UnlockedAccount, ids: set[bytes]) -> dict[bytes, str]:
-    """Name documents as the account remembers them; what it has forgotten, or never could open, is left out."""
+    """Name documents as the account remembers them; what it has forgotten, or cannot open, is left out."""
     statement = select(*seals.columns(DocumentIndex)).where(
         DocumentIndex.reader_id == account.user_id, DocumentIndex.document_id.in_(ids)
     )
     names: dict[bytes, str] = {}
     for (row,) in seals.verified_rows(session, statement, DocumentIndex):
-        if not isinstance(row, seals.Refusal):
+        if isinstance(row, seals.Refusal):
+            continue
+        try:
             entry = account.index_key.open(row.sealed_entry, document=row.document_id, reader=account.user_id)
-            names[row.document_id] = entry.name
+        except Unreadable:
+            continue
+        names[row.document_id] = entry.name
     return names
 
 
