@@ -12,6 +12,7 @@ from tests.cast import Vault
 from vault.crypto.grants import sign_grant, unwrap_dek, wrap_dek
 from vault.crypto.manifests import open_manifest, seal_manifest
 from vault.crypto.randomness import new_id, new_secret
+from vault.errors import Unreadable
 from vault.services.contacts import Person
 
 MASTER = pytest.mark.parametrize("master_key", [False, True], ids=["without", "with-master-key"])
@@ -189,3 +190,81 @@ def test_w8_even_a_perfect_row_is_told_by_check_when_no_audit_entry_knows_it(vau
         told = [finding.text for finding in bundle.check.run().findings]
     assert f"shared_key_registry {row['id'].hex()}: no audit entry knows this row" in told
     assert f"document {document.hex()}: counts 0 readers" in told
+
+
+def planted(attacker: Attacker, document: bytes) -> Row:
+    """With the master key: a grant for Charlie whose row's seal fits, and which nobody signed."""
+    like, charlie = grant_of(attacker, document, "alice"), attacker.vault.charlie.account.user_id
+    row = like | {
+        "id": new_id(), "reader_id": charlie, "permission": "read", "wrapped_dek": bytes(256), "signature": bytes(256),
+        "row_version": 1,
+    }  # fmt: skip
+    attacker.forge("shared_key_registry", row)
+    return row
+
+
+@pytest.mark.parametrize("act", ["a new version", "new keys"])
+def test_w8_a_planted_grant_becomes_no_reader_of_what_follows(vault: Vault, act: str) -> None:
+    """The owner's next version is wrapped for whom she let in, not for whomever the table names."""
+    document, alice = vault.upload("alice", CANARY, share=("bob",)), vault.alice.account
+    attacker = Attacker(vault)
+    planted(attacker, document)
+
+    def replaced() -> Any:
+        if act == "a new version":
+            return vault.api("alice").put(f"/documents/{document.hex()}/content", data=CANARY * 2)
+        with vault.services() as bundle:
+            work_id = bundle.rekey.ask(alice, document)
+        return vault.api("alice").post(f"/me/work/{work_id.hex()}")
+
+    assert_refused(vault, replaced, document)
+    assert not [
+        row for row in attacker.rows("shared_key_registry", document_id=document) if _opens(vault, row)
+    ]
+    with vault.services() as bundle:
+        bundle.sharing.revoke(alice, [document], ["charlie"])
+    assert replaced().status_code in {200, 204}, "she ends what she never began, and goes on"
+    assert content(vault, "charlie", document).status_code == 404
+    assert content(vault, "bob", document).status_code == 200
+    assert attacker.row("document", id=document)["readers"] == 1
+
+
+def _opens(vault: Vault, row: Row) -> bool:
+    """Whether Charlie's key opens a row of his."""
+    charlie = vault.charlie.account
+    if row["reader_id"] != charlie.user_id:
+        return False
+    place = {name: row[f"{name}_id"] for name in ("document", "version", "reader")}
+    try:
+        unwrap_dek(charlie.private, row["wrapped_dek"], key_version=1, **place)
+    except Unreadable:
+        return False
+    return True
+
+
+def test_w8_a_planted_grant_is_not_signed_by_a_revocation_or_a_share(vault: Vault) -> None:
+    document, alice = vault.upload("alice", CANARY, share=("bob",)), vault.alice.account
+    attacker = Attacker(vault)
+    row = planted(attacker, document)
+    with vault.services() as bundle:
+        bundle.sharing.revoke(alice, [document], ["bob"])
+        assert attacker.row("shared_key_registry", id=row["id"])["signature"] == row["signature"]
+        told = [finding.text for finding in bundle.check.run().findings]
+        assert any(row["id"].hex() in text for text in told), told
+        with pytest.raises(Unreadable):
+            bundle.sharing.share(alice, [document], ["charlie"])
+    assert attacker.row("shared_key_registry", id=row["id"])["signature"] == row["signature"]
+    assert vault.read("alice", document) == CANARY
+
+
+def test_w6_a_revoked_grant_put_back_with_the_master_key_is_not_carried_on(vault: Vault) -> None:
+    """It bears the owner's signature, of an epoch that is over."""
+    document, alice = vault.upload("alice", CANARY, share=("bob",)), vault.alice.account
+    attacker = Attacker(vault)
+    before = grant_of(attacker, document, "bob")
+    with vault.services() as bundle:
+        bundle.sharing.revoke(alice, [document], ["bob"])
+    attacker.forge("shared_key_registry", before)
+    path = f"/documents/{document.hex()}/content"
+    assert_refused(vault, lambda: vault.api("alice").put(path, data=CANARY * 2), document)
+    assert content(vault, "bob", document).status_code >= 400

@@ -14,11 +14,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vault.crypto.grants import sign_grant
-from vault.errors import BadInput, Forbidden, NotFound
+from vault.errors import BadInput, Forbidden, NotFound, Unreadable
 from vault.failpoints import reach
 from vault.models import Document, DocumentIndex, DocumentVersion, SharedKeyRegistry, User, Work
 from vault.services import clock
-from vault.services.access import READ, Gate, Held, Need, OpenVersion, put_entry
+from vault.services.access import READ, Gate, Held, Need, OpenVersion, check_own_grant, put_entry
 from vault.services.audit import Event
 from vault.services.contacts import Contacts, Person
 from vault.services.documents import signed
@@ -93,6 +93,7 @@ class Sharing:
                 session.add(new)
                 document.readers += 1
             else:
+                check_own_grant(account, row, document.epoch)
                 row.expires_at = expires_at
                 self._sign(account, row)
             reach("share.after_grant")
@@ -174,7 +175,8 @@ class Sharing:
         waiting = session.scalars(
             select(Work).where(Work.document_id == document.id, Work.kind == WAITING)
         ).all()
-        gone = [row for row in self._grants(session, document).values() if row.reader_id in user_ids]
+        present = self._grants(session, document)
+        gone = [row for row in present.values() if row.reader_id in user_ids]
         for work in waiting:
             if work.other_id in user_ids:
                 session.delete(work)
@@ -183,7 +185,7 @@ class Sharing:
         for row in gone:
             session.delete(row)
             forget_reader(session, document.id, row.reader_id)
-        document.readers -= len(gone)
+        document.readers = len(present) - len(gone) - 1
         session.flush()
         self._raise_epoch(session, account, document)
         put_entry(session, account, document.id, version.entry._replace(epoch=document.epoch))
@@ -194,8 +196,11 @@ class Sharing:
         return len(gone)
 
     def _raise_epoch(self, session: Session, account: UnlockedAccount, document: Document) -> None:
-        """Raise the epoch and sign all versions and all remaining grants anew."""
-        document.epoch += 1
+        """Raise the epoch and sign all versions and all remaining grants anew.
+
+        A grant that the owner did not sign keeps its epoch, which refuses it: it must not keep him from revoking.
+        """
+        before, document.epoch = document.epoch, document.epoch + 1
         versions = session.scalars(
             select(DocumentVersion).where(DocumentVersion.document_id == document.id)
         ).all()
@@ -205,6 +210,10 @@ class Sharing:
         for row in session.scalars(
             select(SharedKeyRegistry).where(SharedKeyRegistry.document_id == document.id)
         ):
+            try:
+                check_own_grant(account, row, before)
+            except Unreadable:
+                continue
             row.epoch = document.epoch
             self._sign(account, row)
 

@@ -37,7 +37,18 @@ from vault.models import (
     User,
 )
 from vault.services import clock, names, seals
-from vault.services.access import OWNER, READ, Gate, Held, Need, OpenVersion, entry_of, new_entry, put_entry
+from vault.services.access import (
+    OWNER,
+    READ,
+    Gate,
+    Held,
+    Need,
+    OpenVersion,
+    check_own_grant,
+    entry_of,
+    new_entry,
+    put_entry,
+)
 from vault.services.audit import Event
 from vault.services.contacts import Contacts, Person
 from vault.services.documents import signed
@@ -400,7 +411,8 @@ class Uploads:
     ) -> None:
         """Wrap the new version's key for all present readers; one whose fingerprint changed waits for the owner.
 
-        Without ``made`` the content is the old one, and new to nobody.
+        Without ``made`` the content is the old one, and new to nobody. Raises ``Unreadable`` for a grant that the
+        owner did not sign: nobody becomes a reader by a row alone.
         """
         document = held.document
         grants = session.scalars(
@@ -409,6 +421,7 @@ class Uploads:
         readers = {row.reader_id for row in grants} - {account.user_id}
         people = self._contacts.people(session, readers, hold=True)
         for row in grants:
+            check_own_grant(account, row, document.epoch)
             if row.reader_id == account.user_id:
                 new = grant(
                     account, owner_self(account), manifest, dek, document.epoch, OWNER, None,
