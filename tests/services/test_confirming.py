@@ -9,6 +9,7 @@ import pytest
 
 from tests.attacks.attacker import Attacker
 from tests.cast import Vault, reader
+from tests.services.test_exposure import enter
 from tests.services.test_keypairs import go_on, rotate
 from vault.crypto.accounts import directory_mac, seal_private_keys
 from vault.crypto.keypairs import PrivateKeys, generate_keys
@@ -272,6 +273,66 @@ def test_a_document_that_does_not_open_goes_on_waiting(vault: Vault, other_keys:
         attacker.update("document", broken["id"], changed_at=broken["changed_at"])
         bundle.work.finish(alice, bundle.contact_book.confirm(alice, "bob", words) or b"")
     assert vault.read("bob", documents[0]) == b"two"
+
+
+def wait_for_bob(vault: Vault, keys: PrivateKeys, *share: str) -> bytes:
+    """A document of Alice's whose newest version waits until she has confirmed Bob's keys."""
+    document = vault.upload("alice", b"one", share=("bob", *share))
+    begin_anew(vault, "bob", keys)
+    with vault.services() as bundle:
+        bundle.uploads.receive(vault.alice.account, reader(b"two"), document_id=document)
+    return document
+
+
+def confirm(vault: Vault, username: str = "bob") -> None:
+    alice = vault.alice.account
+    with vault.services() as bundle:
+        words = bundle.contact_book.view(alice, username).fingerprint_words
+        bundle.work.finish(alice, bundle.contact_book.confirm(alice, username, words) or b"")
+
+
+@pytest.mark.parametrize("exchanged", ["exposed", "recovery"])
+def test_what_waits_follows_a_new_account_key(
+    any_vault: Vault, other_keys: PrivateKeys, exchanged: str
+) -> None:
+    vault = any_vault
+    document = wait_for_bob(vault, other_keys)
+    with vault.services() as bundle:
+        if exchanged == "exposed":
+            passphrase = bundle.exposure.replace_all(vault.alice.account, vault.alice.passphrase)
+        else:
+            code = bundle.recovery.make(vault.alice.account, vault.alice.passphrase)
+            passphrase = bundle.recovery.use("alice", code, address="192.0.2.7").passphrase
+    enter(vault, passphrase)
+    confirm(vault)
+    assert vault.read("bob", document) == b"two"
+    with vault.services() as bundle:
+        assert bundle.check.run().findings == []
+
+
+def test_what_the_owner_did_not_let_wait_keeps_no_account_key_from_being_exchanged(
+    vault: Vault, other_keys: PrivateKeys
+) -> None:
+    """Neither what does not bear its seal, nor what does not open, nor what names no document."""
+    wait_for_bob(vault, other_keys)
+    attacker = Attacker(vault)
+    waits = attacker.row("work", kind="wrap")
+    attacker.put("work", waits | {"id": b"a" * 16, "total": 7})
+    for number, columns in enumerate(({"cursor": b"x"}, {"cursor": None}, {"document_id": None})):
+        attacker.forge("work", waits | {"id": bytes([number]) * 16} | columns)
+    with vault.services() as bundle:
+        enter(vault, bundle.exposure.replace_all(vault.alice.account, vault.alice.passphrase))
+    assert len(attacker.rows("work", kind="wrap")) == 5
+
+
+def test_what_waits_survives_the_revocation_of_another(vault: Vault, other_keys: PrivateKeys) -> None:
+    document = wait_for_bob(vault, other_keys, "charlie")
+    with vault.services() as bundle:
+        bundle.sharing.revoke(vault.alice.account, [document], ["charlie"])
+    confirm(vault)
+    assert vault.read("bob", document) == b"two"
+    with vault.services() as bundle:
+        assert bundle.check.run().findings == []
 
 
 @pytest.mark.parametrize("username", ["dora", "alice", "nobody", "", "me", "<b>"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from vault.crypto.grants import sign_grant
@@ -22,10 +22,10 @@ from vault.services.access import READ, Gate, Held, Need, OpenVersion, check_own
 from vault.services.audit import Event
 from vault.services.contacts import Contacts, Person
 from vault.services.documents import signed
-from vault.services.grants import WAITING, find_recipients, grant, unique
+from vault.services.grants import WAITING, find_recipients, grant, put_terms, terms_of, unique
 from vault.services.rekey import ask_in
 from vault.services.transactions import Transactions
-from vault.services.unlocked import UnlockedAccount
+from vault.services.unlocked import UnlockedAccount, hold
 from vault.services.usernames import fold_username
 
 
@@ -172,9 +172,7 @@ class Sharing:
         user_ids: set[bytes],
     ) -> int:
         document = held.document
-        waiting = session.scalars(
-            select(Work).where(Work.document_id == document.id, Work.kind == WAITING)
-        ).all()
+        waiting = session.scalars(_waits(document.id)).all()
         present = self._grants(session, document)
         gone = [row for row in present.values() if row.reader_id in user_ids]
         for work in waiting:
@@ -187,6 +185,7 @@ class Sharing:
             forget_reader(session, document.id, row.reader_id)
         document.readers = len(present) - len(gone) - 1
         session.flush()
+        hold(session, account)
         self._raise_epoch(session, account, document)
         put_entry(session, account, document.id, version.entry._replace(epoch=document.epoch))
         for row in gone:
@@ -216,6 +215,19 @@ class Sharing:
                 continue
             row.epoch = document.epoch
             self._sign(account, row)
+        self._carry_waits(session, account, document, before)
+
+    def _carry_waits(
+        self, session: Session, account: UnlockedAccount, document: Document, before: int
+    ) -> None:
+        """Seal what still waits into the new epoch; what the owner did not let wait stays behind."""
+        for row in session.scalars(_waits(document.id)):
+            try:
+                terms = terms_of(account, row)
+            except Unreadable:
+                continue
+            if terms.epoch == before:
+                put_terms(account, row, terms._replace(epoch=document.epoch))
 
     def leave(self, account: UnlockedAccount, document_ids: Sequence[bytes]) -> None:
         """Give up reading these documents; raises ``Forbidden`` for one's own, which are deleted instead."""
@@ -231,6 +243,10 @@ class Sharing:
                 self._transactions.record(Event("leave", account.user_id, "document", document_id))
 
         self._transactions.writing(work, account.user_id, _about(document_ids))
+
+
+def _waits(document_id: bytes) -> Select[Work]:
+    return select(Work).where(Work.document_id == document_id, Work.kind == WAITING)
 
 
 def forget_reader(session: Session, document_id: bytes, reader_id: bytes) -> None:

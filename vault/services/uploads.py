@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
+from vault.crypto.grants import Terms
 from vault.crypto.manifests import Manifest, Part, Segment, encode_parts, parts_digest, seal_manifest
 from vault.crypto.parts import blob_size
 from vault.crypto.randomness import new_id, new_secret
@@ -57,7 +58,7 @@ from vault.services.grants import find_recipients, grant, owner_self, unique, wa
 from vault.services.pipeline import Pipeline, Read, pieces_of
 from vault.services.quota import WHOLE, Limits, begin_upload, locked_user
 from vault.services.transactions import Transactions
-from vault.services.unlocked import UnlockedAccount, is_current
+from vault.services.unlocked import UnlockedAccount, hold, is_current
 from vault.storage.protocol import BlobStore
 
 _UPLOAD = select(*seals.columns(Upload)).where(Upload.id == bindparam("upload"))
@@ -420,6 +421,7 @@ class Uploads:
         ).all()
         readers = {row.reader_id for row in grants} - {account.user_id}
         people = self._contacts.people(session, readers, hold=True)
+        hold(session, account)
         for row in grants:
             check_own_grant(account, row, document.epoch)
             if row.reader_id == account.user_id:
@@ -433,7 +435,8 @@ class Uploads:
             try:
                 self._contacts.meet(session, account, person)
             except KeyChanged:
-                session.add(waiting_wrap(account, document.id, person.id, row))
+                terms = Terms(row.since, row.expires_at, document.epoch)
+                session.add(waiting_wrap(account, document.id, person.id, terms))
                 document.readers -= 1
             else:
                 new = grant(
