@@ -288,7 +288,9 @@ def confirm(vault: Vault, username: str = "bob") -> None:
     alice = vault.alice.account
     with vault.services() as bundle:
         words = bundle.contact_book.view(alice, username).fingerprint_words
-        bundle.work.finish(alice, bundle.contact_book.confirm(alice, username, words) or b"")
+        work_id = bundle.contact_book.confirm(alice, username, words)
+        if work_id is not None:
+            bundle.work.finish(alice, work_id)
 
 
 @pytest.mark.parametrize("exchanged", ["exposed", "recovery"])
@@ -323,6 +325,58 @@ def test_what_the_owner_did_not_let_wait_keeps_no_account_key_from_being_exchang
     with vault.services() as bundle:
         enter(vault, bundle.exposure.replace_all(vault.alice.account, vault.alice.passphrase))
     assert len(attacker.rows("work", kind="wrap")) == 5
+
+
+def test_who_waits_is_listed_and_revoked(vault: Vault, other_keys: PrivateKeys) -> None:
+    """A right that waits for a person's word is one: it is shown, and it can be taken away for good."""
+    document, alice = wait_for_bob(vault, other_keys, "charlie"), vault.alice.account
+    with vault.services() as bundle:
+        shown = bundle.documents.readers(alice, document).items
+        assert [(each.username, each.waits) for each in shown] == [
+            ("alice", False), ("bob", True), ("charlie", False),
+        ]  # fmt: skip
+        assert len(bundle.documents.readers(alice, document, after="alice", limit=1).items) == 1
+        own = bundle.documents.view(vault.charlie.account, document).readers_list
+        assert [each.username for each in own] == ["alice", "charlie"], "a reader is not told"
+        bundle.sharing.revoke(alice, [document], ["bob"])
+        assert [each.username for each in bundle.documents.readers(alice, document).items] == [
+            "alice", "charlie",
+        ]  # fmt: skip
+        assert bundle.contact_book.view(alice, "bob").waiting == 0
+        with pytest.raises(BadInput, match="Nobody of these"):
+            bundle.sharing.revoke(alice, [document], ["bob"])
+    assert vault.audit()[-1][:2] == ("revoke", document.hex())
+    assert Attacker(vault).row("document", id=document)["readers"] == 1
+    remembered = Attacker(vault).rows("document_index", reader_id=vault.bob.account.user_id)
+    assert remembered == [], "what he remembers goes as well"
+    confirm(vault)
+    with pytest.raises(NotFound):
+        vault.read("bob", document)
+    assert vault.read("charlie", document) == b"two"
+    with vault.services() as bundle:
+        assert bundle.check.run().findings == []
+
+
+def test_who_is_shared_with_anew_waits_no_more(vault: Vault, other_keys: PrivateKeys) -> None:
+    """The terms of then must not come back after those of now."""
+    document, alice = wait_for_bob(vault, other_keys), vault.alice.account
+    with vault.services() as bundle:
+        words = bundle.contact_book.view(alice, "bob").fingerprint_words
+        work_id = bundle.contact_book.confirm(alice, "bob", words)
+        bundle.sharing.share(alice, [document], ["bob"])
+        bundle.sharing.leave(vault.bob.account, [document])
+        bundle.work.finish(alice, work_id or b"")
+    with pytest.raises(NotFound):
+        vault.read("bob", document)
+
+
+def test_what_the_owner_did_not_let_wait_is_not_shown(vault: Vault, other_keys: PrivateKeys) -> None:
+    document, attacker = wait_for_bob(vault, other_keys), Attacker(vault)
+    waits = attacker.row("work", kind="wrap")
+    attacker.forge("work", waits | {"id": b"a" * 16, "other_id": vault.charlie.account.user_id})
+    with vault.services() as bundle:
+        shown = bundle.documents.readers(vault.alice.account, document).items
+    assert [each.username for each in shown] == ["alice", "bob"]
 
 
 def test_what_waits_survives_the_revocation_of_another(vault: Vault, other_keys: PrivateKeys) -> None:

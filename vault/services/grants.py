@@ -124,7 +124,7 @@ def put_terms(account: UnlockedAccount, row: Work, terms: Terms) -> None:
     row.cursor = seal_terms(account.account_key, terms, **place_of(row))
 
 
-def terms_of(account: UnlockedAccount, row: Work) -> Terms:
+def terms_of(account: UnlockedAccount, row: Any) -> Terms:
     """Open the terms of a wrap that waits; raises ``Unreadable`` for one that the owner did not let wait (W8)."""
     return open_terms(account.account_key, row.cursor or b"", **place_of(row))
 

@@ -83,6 +83,7 @@ class Sharing:
     ) -> None:
         document, made = held.document, clock.now()
         present = self._grants(session, document)
+        _end_waits(session, document, {person.id for person in people})
         for person in people:
             row = present.get(person.id)
             if row is None:
@@ -136,7 +137,7 @@ class Sharing:
         rekey: bool = False,
         at_once: bool = False,
     ) -> list[bytes]:
-        """Take these people's right to read these documents away, from the next request on.
+        """Take these people's right to read these documents away, from the next request on, also one that waits.
 
         With ``rekey`` new keys are asked for as well; returns the works that make them, which ``Rekey`` carries on.
 
@@ -172,27 +173,25 @@ class Sharing:
         user_ids: set[bytes],
     ) -> int:
         document = held.document
-        waiting = session.scalars(_waits(document.id)).all()
         present = self._grants(session, document)
         gone = [row for row in present.values() if row.reader_id in user_ids]
-        for work in waiting:
-            if work.other_id in user_ids:
-                session.delete(work)
-        if not gone:
+        ended = {row.reader_id for row in gone} | _end_waits(session, document, user_ids)
+        if not ended:
             return 0
         for row in gone:
             session.delete(row)
-            forget_reader(session, document.id, row.reader_id)
+        for reader_id in ended:
+            forget_reader(session, document.id, reader_id)
         document.readers = len(present) - len(gone) - 1
         session.flush()
         hold(session, account)
         self._raise_epoch(session, account, document)
         put_entry(session, account, document.id, version.entry._replace(epoch=document.epoch))
-        for row in gone:
+        for reader_id in ended:
             self._transactions.record(
-                Event("revoke", account.user_id, "document", document.id, subject_id=row.reader_id)
+                Event("revoke", account.user_id, "document", document.id, subject_id=reader_id)
             )
-        return len(gone)
+        return len(ended)
 
     def _raise_epoch(self, session: Session, account: UnlockedAccount, document: Document) -> None:
         """Raise the epoch and sign all versions and all remaining grants anew.
@@ -247,6 +246,14 @@ class Sharing:
 
 def _waits(document_id: bytes) -> Select[Work]:
     return select(Work).where(Work.document_id == document_id, Work.kind == WAITING)
+
+
+def _end_waits(session: Session, document: Document, user_ids: set[bytes]) -> set[bytes]:
+    """Delete what waits for a person's word before it becomes a grant of these people; return whose there was."""
+    waiting = [row for row in session.scalars(_waits(document.id)) if row.other_id in user_ids]
+    for row in waiting:
+        session.delete(row)
+    return {row.other_id for row in waiting if row.other_id is not None}
 
 
 def forget_reader(session: Session, document_id: bytes, reader_id: bytes) -> None:
