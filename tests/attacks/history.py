@@ -41,7 +41,9 @@ def live_through(vault: Vault) -> bytes:
             session.add(waiting_wrap(alice, document, bob, Terms(clock.now(), None, 0)))  # type: ignore[attr-defined]
             told = {"id": new_id(), "user_id": alice.user_id, "created_at": clock.now()}
             session.add(Notice(kind="key_changed", other_id=bob, **told))  # type: ignore[attr-defined]
-            bundle.transactions.record(Event("waits", alice.user_id, "document", document))
+            bundle.transactions.record(
+                Event("share_waits", alice.user_id, "document", document, subject_id=bob)
+            )
 
         bundle.transactions.writing(wait)
     for who in ("alice", "bob", "charlie"):

@@ -11,6 +11,7 @@ from tests.attacks.attacker import Attacker
 from tests.cast import Vault, reader
 from tests.services.test_exposure import enter
 from tests.services.test_keypairs import go_on, rotate
+from tests.web.forms import words
 from vault.crypto.accounts import directory_mac, seal_private_keys
 from vault.crypto.keypairs import PrivateKeys, generate_keys
 from vault.errors import BadInput, KeyChanged, NotFound, Unreadable
@@ -355,6 +356,26 @@ def test_who_waits_is_listed_and_revoked(vault: Vault, other_keys: PrivateKeys) 
     assert vault.read("charlie", document) == b"two"
     with vault.services() as bundle:
         assert bundle.check.run().findings == []
+
+
+@pytest.mark.parametrize("ended", ["confirmed", "revoked"])
+def test_the_timeline_tells_who_waits_and_until_when_he_could_read(
+    vault: Vault, other_keys: PrivateKeys, ended: str
+) -> None:
+    document, alice = wait_for_bob(vault, other_keys), vault.alice.account
+    with vault.services() as bundle:
+        told = [(each.action, each.subject) for each in bundle.history.timeline(alice, document).items]
+        assert told[:2] == [("replace", None), ("share_waits", "bob")]
+        assert bundle.history.log(vault.bob.account).items[0].action == "share_waits"
+        if ended == "revoked":
+            bundle.sharing.revoke(alice, [document], ["bob"])
+    confirm(vault)
+    with vault.services() as bundle:
+        bobs = [each for each in bundle.history.readings(alice, document) if each.username == "bob"]
+    assert (bobs[0].ended_by, bobs[0].until is not None) == ("share_waits", True)
+    assert [each.until for each in bobs[1:]] == ([None] if ended == "confirmed" else [])
+    page = words(vault.browser("alice").get(f"/documents/{document.hex()}/timeline").text)
+    assert "waits until new key words are confirmed" in page and "the key changed" in page
 
 
 def test_who_is_shared_with_anew_waits_no_more(vault: Vault, other_keys: PrivateKeys) -> None:

@@ -29,7 +29,7 @@ def test_it_tells_what_stands_under_which_key_and_names_nobody(vault: Vault) -> 
             bundle.transactions.session.add(
                 waiting_wrap(vault.alice.account, document, vault.charlie.account.user_id, terms)
             )
-            bundle.transactions.record(Event("waits", vault.alice.account.user_id))
+            bundle.transactions.record(Event("share_waits", vault.alice.account.user_id))
 
         bundle.transactions.writing(add)
     fresh = words(vault)

@@ -28,6 +28,8 @@ READING = ("download", "download_cut", "integrity_failure", "denied")
 """What becomes of a document without a change; of a busy document there are too many to read them all."""
 BOOKKEEPING = ("contact",)
 """What the vault does for somebody by itself; it says nothing that he would want to know."""
+ENDINGS = frozenset({"revoke", "leave", "share_expired", "share_waits"})
+"""After which somebody reads a document no more; who waits for a confirmed key begins anew with a share."""
 DETAILED = frozenset({"register", "account_change", "download_cut", "share", "share_expired"})
 """Actions whose detail people may see. Why something did not open is for the operator alone."""
 UNBELIEVABLE = "unbelievable"
@@ -71,7 +73,7 @@ class Reading:
     since: datetime
     until: datetime | None
     ended_by: str | None
-    """"revoke", "leave", "share_expired"; ``None`` while it lasts."""
+    """"revoke", "leave", "share_expired", "share_waits"; ``None`` while it lasts."""
     expires_at: datetime | None = None
     downloads: int = 0
     last_download_at: datetime | None = None
@@ -192,7 +194,7 @@ def _periods(
         if row.action == "share" and person not in open_now:
             open_now[person] = latest[person] = _Period(person, row.at)
             periods.append(latest[person])
-        elif row.action in {"revoke", "leave", "share_expired"} and person in open_now:
+        elif row.action in ENDINGS and person in open_now:
             period = open_now.pop(person)
             period.until, period.ended_by = _moment(row) or row.at, row.action
         elif row.action == "download" and person in latest:

@@ -437,6 +437,9 @@ class Uploads:
             except KeyChanged:
                 terms = Terms(row.since, row.expires_at, document.epoch)
                 session.add(waiting_wrap(account, document.id, person.id, terms))
+                self._transactions.record(
+                    Event("share_waits", account.user_id, "document", document.id, subject_id=person.id)
+                )
                 document.readers -= 1
             else:
                 new = grant(
