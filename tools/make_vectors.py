@@ -218,7 +218,7 @@ def keys() -> list[Case]:
             {"name": f"master.{purpose}", "key": MASTER, "purpose": f"docvault/v1/master/{purpose}",
              "derived": hkdf(MASTER, enc("master/" + purpose))}
         )  # fmt: skip
-    for purpose in ("private-keys", "contacts", "index", "upload-names"):
+    for purpose in ("private-keys", "contacts", "index", "upload-names", "rekey", "waits"):
         made.append(
             {"name": f"account {purpose}", "key": ACCOUNT_KEY, "purpose": f"docvault/v1/account/{purpose}",
              "derived": hkdf(ACCOUNT_KEY, enc("account/" + purpose))}
@@ -301,6 +301,12 @@ def seals(alice: Person, bob: Person) -> list[Case]:
          "sealed": cobblestone(
              hkdf(ACCOUNT_KEY, enc("account/index")), pad(index_body), enc("index", DOCUMENT, bob.id),
              stream("salt index", 24))},
+        {"name": "grant that waits", "verb": "open_terms", "work": ident("work"), "user": alice.id,
+         "document": DOCUMENT, "reader": bob.id,
+         "opened": {"since": MOMENT.isoformat(), "expires_at": LATER.isoformat(), "epoch": 7},
+         "sealed": cobblestone(
+             hkdf(ACCOUNT_KEY, enc("account/waits")), enc("wait/body", time64(MOMENT), time64(LATER), u64(7)),
+             enc("wait", ident("work"), alice.id, DOCUMENT, bob.id), stream("salt wait", 24))},
     ]  # fmt: skip
 
 

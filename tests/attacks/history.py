@@ -6,6 +6,7 @@ import contextlib
 
 from tests.attacks.attacker import CANARY
 from tests.cast import Vault, reader
+from vault.crypto.grants import Terms
 from vault.crypto.randomness import new_id
 from vault.errors import BrokenOff, WrongLogin
 from vault.models import Notice
@@ -37,10 +38,12 @@ def live_through(vault: Vault) -> bytes:
 
         def wait(session: object) -> None:
             bob = vault.bob.account.user_id
-            session.add(waiting_wrap(alice, document, bob))  # type: ignore[attr-defined]
+            session.add(waiting_wrap(alice, document, bob, Terms(clock.now(), None, 0)))  # type: ignore[attr-defined]
             told = {"id": new_id(), "user_id": alice.user_id, "created_at": clock.now()}
             session.add(Notice(kind="key_changed", other_id=bob, **told))  # type: ignore[attr-defined]
-            bundle.transactions.record(Event("waits", alice.user_id, "document", document))
+            bundle.transactions.record(
+                Event("share_waits", alice.user_id, "document", document, subject_id=bob)
+            )
 
         bundle.transactions.writing(wait)
     for who in ("alice", "bob", "charlie"):

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.attacks.attacker import CANARY, Attacker, Row, answer, assert_refused
+from tests.attacks.attacker import CANARY, Attacker, Row, answer, assert_refused, failures
 from tests.cast import Vault
+from tests.services.test_confirming import begin_anew
 from vault.crypto.grants import sign_grant, unwrap_dek, wrap_dek
+from vault.crypto.keypairs import PrivateKeys
 from vault.crypto.manifests import open_manifest, seal_manifest
 from vault.crypto.randomness import new_id, new_secret
+from vault.errors import Unreadable
 from vault.services.contacts import Person
 
 MASTER = pytest.mark.parametrize("master_key", [False, True], ids=["without", "with-master-key"])
@@ -189,3 +192,157 @@ def test_w8_even_a_perfect_row_is_told_by_check_when_no_audit_entry_knows_it(vau
         told = [finding.text for finding in bundle.check.run().findings]
     assert f"shared_key_registry {row['id'].hex()}: no audit entry knows this row" in told
     assert f"document {document.hex()}: counts 0 readers" in told
+
+
+def planted(attacker: Attacker, document: bytes) -> Row:
+    """With the master key: a grant for Charlie whose row's seal fits, and which nobody signed."""
+    like, charlie = grant_of(attacker, document, "alice"), attacker.vault.charlie.account.user_id
+    row = like | {
+        "id": new_id(), "reader_id": charlie, "permission": "read", "wrapped_dek": bytes(256), "signature": bytes(256),
+        "row_version": 1,
+    }  # fmt: skip
+    attacker.forge("shared_key_registry", row)
+    return row
+
+
+@pytest.mark.parametrize("act", ["a new version", "new keys"])
+def test_w8_a_planted_grant_becomes_no_reader_of_what_follows(vault: Vault, act: str) -> None:
+    """The owner's next version is wrapped for whom she let in, not for whomever the table names."""
+    document, alice = vault.upload("alice", CANARY, share=("bob",)), vault.alice.account
+    attacker = Attacker(vault)
+    planted(attacker, document)
+
+    def replaced() -> Any:
+        if act == "a new version":
+            return vault.api("alice").put(f"/documents/{document.hex()}/content", data=CANARY * 2)
+        with vault.services() as bundle:
+            work_id = bundle.rekey.ask(alice, document)
+        return vault.api("alice").post(f"/me/work/{work_id.hex()}")
+
+    assert_refused(vault, replaced, document)
+    assert not [
+        row for row in attacker.rows("shared_key_registry", document_id=document) if _opens(vault, row)
+    ]
+    with vault.services() as bundle:
+        bundle.sharing.revoke(alice, [document], ["charlie"])
+    assert replaced().status_code in {200, 204}, "she ends what she never began, and goes on"
+    assert content(vault, "charlie", document).status_code == 404
+    assert content(vault, "bob", document).status_code == 200
+    assert attacker.row("document", id=document)["readers"] == 1
+
+
+def _opens(vault: Vault, row: Row) -> bool:
+    """Whether Charlie's key opens a row of his."""
+    charlie = vault.charlie.account
+    if row["reader_id"] != charlie.user_id:
+        return False
+    place = {name: row[f"{name}_id"] for name in ("document", "version", "reader")}
+    try:
+        unwrap_dek(charlie.private, row["wrapped_dek"], key_version=1, **place)
+    except Unreadable:
+        return False
+    return True
+
+
+def test_w8_a_planted_grant_is_not_signed_by_a_revocation_or_a_share(vault: Vault) -> None:
+    document, alice = vault.upload("alice", CANARY, share=("bob",)), vault.alice.account
+    attacker = Attacker(vault)
+    row = planted(attacker, document)
+    with vault.services() as bundle:
+        bundle.sharing.revoke(alice, [document], ["bob"])
+        assert attacker.row("shared_key_registry", id=row["id"])["signature"] == row["signature"]
+        told = [finding.text for finding in bundle.check.run().findings]
+        assert any(row["id"].hex() in text for text in told), told
+        with pytest.raises(Unreadable):
+            bundle.sharing.share(alice, [document], ["charlie"])
+    assert attacker.row("shared_key_registry", id=row["id"])["signature"] == row["signature"]
+    assert vault.read("alice", document) == CANARY
+
+
+def test_w6_a_revoked_grant_put_back_with_the_master_key_is_not_carried_on(vault: Vault) -> None:
+    """It bears the owner's signature, of an epoch that is over."""
+    document, alice = vault.upload("alice", CANARY, share=("bob",)), vault.alice.account
+    attacker = Attacker(vault)
+    before = grant_of(attacker, document, "bob")
+    with vault.services() as bundle:
+        bundle.sharing.revoke(alice, [document], ["bob"])
+    attacker.forge("shared_key_registry", before)
+    path = f"/documents/{document.hex()}/content"
+    assert_refused(vault, lambda: vault.api("alice").put(path, data=CANARY * 2), document)
+    assert content(vault, "bob", document).status_code >= 400
+
+
+def waiting(attacker: Attacker, document: bytes, who: str, cursor: bytes | None) -> tuple[Row, Row]:
+    """With the master key: a wrap of Alice's document that waits for somebody, and the work that does it."""
+    like = {
+        "user_id": attacker.vault.alice.account.user_id, "other_id": attacker.vault.members[who].account.user_id,
+        "total": 1, "created_at": attacker.row("document", id=document)["created_at"], "row_version": 1,
+        "seal": b"", "seal_key_id": attacker.master.key_id,
+    }  # fmt: skip
+    waits = like | {"id": new_id(), "kind": "wrap", "document_id": document, "cursor": cursor}
+    work = like | {"id": new_id(), "kind": "wraps", "document_id": None, "cursor": bytes(16)}
+    attacker.forge("work", waits)
+    attacker.forge("work", work)
+    return waits, work
+
+
+@pytest.mark.parametrize(
+    "cursor", [None, b"", bytes(16), bytes(100)], ids=["absent", "empty", "terms", "long"]
+)
+def test_w8_a_planted_wrap_that_waits_makes_nobody_a_reader(vault: Vault, cursor: bytes | None) -> None:
+    """With the master key: Alice's own session is made to go on with work that she never began."""
+    document = vault.upload("alice", CANARY)
+    attacker = Attacker(vault)
+    waits, work = waiting(attacker, document, "charlie", cursor)
+    before = len(failures(vault))
+    for _ in range(3):
+        vault.api("alice").post(f"/me/work/{work['id'].hex()}")
+    assert {event[0] for event in failures(vault)[before:]} == {document.hex()}
+    assert content(vault, "charlie", document).status_code == 404
+    assert [row["reader_id"] for row in attacker.rows("shared_key_registry")] == [vault.alice.account.user_id]
+    assert attacker.rows("work", id=waits["id"]), "it stays, for `docvault check` to name"
+    with vault.services() as bundle:
+        told = [finding.text for finding in bundle.check.run(deep=True).findings]
+    assert any(waits["id"].hex() in text for text in told), told
+
+
+@pytest.mark.parametrize("moved", ["reader", "document", "row"])
+def test_w8_terms_that_wait_are_not_moved(vault: Vault, stranger_keys: PrivateKeys, moved: str) -> None:
+    """What Alice let wait for Bob waits for him and this document alone, though every row's seal fits."""
+    document, other = vault.upload("alice", CANARY, share=("bob",)), vault.upload("alice", CANARY)
+    attacker, alice = Attacker(vault), vault.alice.account
+    begin_anew(vault, "bob", stranger_keys)
+    vault.api("alice").put(f"/documents/{document.hex()}/content", data=CANARY)
+    genuine = attacker.row("work", kind="wrap")
+    changed = {
+        "reader": {"other_id": vault.charlie.account.user_id}, "document": {"document_id": other},
+        "row": {"id": new_id()},
+    }[moved]  # fmt: skip
+    attacker.remove("work", genuine["id"])
+    attacker.forge("work", genuine | changed)
+    with vault.services() as bundle:
+        words = bundle.contact_book.view(alice, "bob").fingerprint_words
+        bundle.contact_book.confirm(alice, "bob", words)
+    _, work = waiting(attacker, document, "charlie" if moved == "reader" else "bob", None)
+    vault.api("alice").post(f"/me/work/{work['id'].hex()}")
+    owners = {row["reader_id"] for row in attacker.rows("shared_key_registry")}
+    assert owners == {alice.user_id}
+
+
+def test_w6_a_wrap_that_was_revoked_and_put_back_makes_nobody_a_reader(
+    vault: Vault, stranger_keys: PrivateKeys
+) -> None:
+    """Its terms are Alice's own, of an epoch that is over."""
+    document = vault.upload("alice", CANARY, share=("bob", "charlie"))
+    attacker, alice = Attacker(vault), vault.alice.account
+    begin_anew(vault, "bob", stranger_keys)
+    vault.api("alice").put(f"/documents/{document.hex()}/content", data=CANARY)
+    before = attacker.row("work", kind="wrap")
+    with vault.services() as bundle:
+        bundle.sharing.revoke(alice, [document], ["bob", "charlie"])
+    attacker.forge("work", before)
+    with vault.services() as bundle:
+        words = bundle.contact_book.view(alice, "bob").fingerprint_words
+        bundle.work.finish(alice, bundle.contact_book.confirm(alice, "bob", words) or b"")
+    assert (document.hex(), "wrap:epoch") in failures(vault)
+    assert content(vault, "bob", document).status_code == 404

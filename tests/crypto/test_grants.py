@@ -8,7 +8,15 @@ import pytest
 from tests.crypto.conftest import Person
 from tests.crypto.test_accounts import refused_when_changed
 from vault.crypto.encoding import enc
-from vault.crypto.grants import sign_grant, unwrap_dek, verify_grant, wrap_dek
+from vault.crypto.grants import (
+    Terms,
+    open_terms,
+    seal_terms,
+    sign_grant,
+    unwrap_dek,
+    verify_grant,
+    wrap_dek,
+)
 from vault.crypto.purposes import DEK_WRAP
 from vault.crypto.randomness import new_id, new_secret
 from vault.errors import Unreadable
@@ -109,3 +117,21 @@ def test_w5_w6_every_field_of_a_grant_is_signed(
             "expires_at": [NOW, NOW + timedelta(days=2)] + ([None] if expires_at else []),
         },
     )
+
+
+@pytest.mark.parametrize("expires_at", [None, NOW + timedelta(days=1)])
+def test_w8_terms_open_for_their_owner_and_their_own_row_only(
+    alice: Person, bob: Person, expires_at: datetime | None
+) -> None:
+    terms = Terms(NOW, expires_at, 3)
+    place = {"work": new_id(), "user": alice.id, "document": DOCUMENT, "reader": bob.id}
+    sealed = seal_terms(alice.account_key, terms, **place)
+    assert open_terms(alice.account_key, sealed, **place) == terms
+    with pytest.raises(Unreadable):
+        open_terms(bob.account_key, sealed, **place)
+    for name in place:
+        with pytest.raises(Unreadable):
+            open_terms(alice.account_key, sealed, **place | {name: new_id()})
+    for damaged in (b"", sealed[:-1], sealed + b"\0"):
+        with pytest.raises(Unreadable):
+            open_terms(alice.account_key, damaged, **place)

@@ -25,7 +25,7 @@ from vault.crypto.accounts import (
 from vault.crypto.audit import decode_touched, encode_touched, entry_hash
 from vault.crypto.derivation import derive
 from vault.crypto.encoding import dec, enc
-from vault.crypto.grants import unwrap_dek, verify_grant
+from vault.crypto.grants import Terms, open_terms, unwrap_dek, verify_grant
 from vault.crypto.keypairs import PublicKeys, admit_keys, verify_statement
 from vault.crypto.manifests import (
     IndexEntry,
@@ -198,6 +198,12 @@ def test_seals(own_vectors: Vectors) -> None:
         said["name"],
         tuple(said["path"]), said["media_type"], said["size"],
     )  # fmt: skip
+    case = cases["grant that waits"]
+    said = case["opened"]
+    place = {name: raw(case[name]) for name in ("work", "user", "document", "reader")}
+    assert open_terms(account_key, raw(case["sealed"]), **place) == Terms(
+        sure(said["since"]), sure(said["expires_at"]), said["epoch"]
+    )
 
 
 def test_parts(own_vectors: Vectors) -> None:

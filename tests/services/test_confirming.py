@@ -9,7 +9,9 @@ import pytest
 
 from tests.attacks.attacker import Attacker
 from tests.cast import Vault, reader
+from tests.services.test_exposure import enter
 from tests.services.test_keypairs import go_on, rotate
+from tests.web.forms import words
 from vault.crypto.accounts import directory_mac, seal_private_keys
 from vault.crypto.keypairs import PrivateKeys, generate_keys
 from vault.errors import BadInput, KeyChanged, NotFound, Unreadable
@@ -272,6 +274,140 @@ def test_a_document_that_does_not_open_goes_on_waiting(vault: Vault, other_keys:
         attacker.update("document", broken["id"], changed_at=broken["changed_at"])
         bundle.work.finish(alice, bundle.contact_book.confirm(alice, "bob", words) or b"")
     assert vault.read("bob", documents[0]) == b"two"
+
+
+def wait_for_bob(vault: Vault, keys: PrivateKeys, *share: str) -> bytes:
+    """A document of Alice's whose newest version waits until she has confirmed Bob's keys."""
+    document = vault.upload("alice", b"one", share=("bob", *share))
+    begin_anew(vault, "bob", keys)
+    with vault.services() as bundle:
+        bundle.uploads.receive(vault.alice.account, reader(b"two"), document_id=document)
+    return document
+
+
+def confirm(vault: Vault, username: str = "bob") -> None:
+    alice = vault.alice.account
+    with vault.services() as bundle:
+        words = bundle.contact_book.view(alice, username).fingerprint_words
+        work_id = bundle.contact_book.confirm(alice, username, words)
+        if work_id is not None:
+            bundle.work.finish(alice, work_id)
+
+
+@pytest.mark.parametrize("exchanged", ["exposed", "recovery"])
+def test_what_waits_follows_a_new_account_key(
+    any_vault: Vault, other_keys: PrivateKeys, exchanged: str
+) -> None:
+    vault = any_vault
+    document = wait_for_bob(vault, other_keys)
+    with vault.services() as bundle:
+        if exchanged == "exposed":
+            passphrase = bundle.exposure.replace_all(vault.alice.account, vault.alice.passphrase)
+        else:
+            code = bundle.recovery.make(vault.alice.account, vault.alice.passphrase)
+            passphrase = bundle.recovery.use("alice", code, address="192.0.2.7").passphrase
+    enter(vault, passphrase)
+    confirm(vault)
+    assert vault.read("bob", document) == b"two"
+    with vault.services() as bundle:
+        assert bundle.check.run().findings == []
+
+
+def test_what_the_owner_did_not_let_wait_keeps_no_account_key_from_being_exchanged(
+    vault: Vault, other_keys: PrivateKeys
+) -> None:
+    """Neither what does not bear its seal, nor what does not open, nor what names no document."""
+    wait_for_bob(vault, other_keys)
+    attacker = Attacker(vault)
+    waits = attacker.row("work", kind="wrap")
+    attacker.put("work", waits | {"id": b"a" * 16, "total": 7})
+    for number, columns in enumerate(({"cursor": b"x"}, {"cursor": None}, {"document_id": None})):
+        attacker.forge("work", waits | {"id": bytes([number]) * 16} | columns)
+    with vault.services() as bundle:
+        enter(vault, bundle.exposure.replace_all(vault.alice.account, vault.alice.passphrase))
+    assert len(attacker.rows("work", kind="wrap")) == 5
+
+
+def test_who_waits_is_listed_and_revoked(vault: Vault, other_keys: PrivateKeys) -> None:
+    """A right that waits for a person's word is one: it is shown, and it can be taken away for good."""
+    document, alice = wait_for_bob(vault, other_keys, "charlie"), vault.alice.account
+    with vault.services() as bundle:
+        shown = bundle.documents.readers(alice, document).items
+        assert [(each.username, each.waits) for each in shown] == [
+            ("alice", False), ("bob", True), ("charlie", False),
+        ]  # fmt: skip
+        assert len(bundle.documents.readers(alice, document, after="alice", limit=1).items) == 1
+        own = bundle.documents.view(vault.charlie.account, document).readers_list
+        assert [each.username for each in own] == ["alice", "charlie"], "a reader is not told"
+        bundle.sharing.revoke(alice, [document], ["bob"])
+        assert [each.username for each in bundle.documents.readers(alice, document).items] == [
+            "alice", "charlie",
+        ]  # fmt: skip
+        assert bundle.contact_book.view(alice, "bob").waiting == 0
+        with pytest.raises(BadInput, match="Nobody of these"):
+            bundle.sharing.revoke(alice, [document], ["bob"])
+    assert vault.audit()[-1][:2] == ("revoke", document.hex())
+    assert Attacker(vault).row("document", id=document)["readers"] == 1
+    remembered = Attacker(vault).rows("document_index", reader_id=vault.bob.account.user_id)
+    assert remembered == [], "what he remembers goes as well"
+    confirm(vault)
+    with pytest.raises(NotFound):
+        vault.read("bob", document)
+    assert vault.read("charlie", document) == b"two"
+    with vault.services() as bundle:
+        assert bundle.check.run().findings == []
+
+
+@pytest.mark.parametrize("ended", ["confirmed", "revoked"])
+def test_the_timeline_tells_who_waits_and_until_when_he_could_read(
+    vault: Vault, other_keys: PrivateKeys, ended: str
+) -> None:
+    document, alice = wait_for_bob(vault, other_keys), vault.alice.account
+    with vault.services() as bundle:
+        told = [(each.action, each.subject) for each in bundle.history.timeline(alice, document).items]
+        assert told[:2] == [("replace", None), ("share_waits", "bob")]
+        assert bundle.history.log(vault.bob.account).items[0].action == "share_waits"
+        if ended == "revoked":
+            bundle.sharing.revoke(alice, [document], ["bob"])
+    confirm(vault)
+    with vault.services() as bundle:
+        bobs = [each for each in bundle.history.readings(alice, document) if each.username == "bob"]
+    assert (bobs[0].ended_by, bobs[0].until is not None) == ("share_waits", True)
+    assert [each.until for each in bobs[1:]] == ([None] if ended == "confirmed" else [])
+    page = words(vault.browser("alice").get(f"/documents/{document.hex()}/timeline").text)
+    assert "waits until new key words are confirmed" in page and "the key changed" in page
+
+
+def test_who_is_shared_with_anew_waits_no_more(vault: Vault, other_keys: PrivateKeys) -> None:
+    """The terms of then must not come back after those of now."""
+    document, alice = wait_for_bob(vault, other_keys), vault.alice.account
+    with vault.services() as bundle:
+        words = bundle.contact_book.view(alice, "bob").fingerprint_words
+        work_id = bundle.contact_book.confirm(alice, "bob", words)
+        bundle.sharing.share(alice, [document], ["bob"])
+        bundle.sharing.leave(vault.bob.account, [document])
+        bundle.work.finish(alice, work_id or b"")
+    with pytest.raises(NotFound):
+        vault.read("bob", document)
+
+
+def test_what_the_owner_did_not_let_wait_is_not_shown(vault: Vault, other_keys: PrivateKeys) -> None:
+    document, attacker = wait_for_bob(vault, other_keys), Attacker(vault)
+    waits = attacker.row("work", kind="wrap")
+    attacker.forge("work", waits | {"id": b"a" * 16, "other_id": vault.charlie.account.user_id})
+    with vault.services() as bundle:
+        shown = bundle.documents.readers(vault.alice.account, document).items
+    assert [each.username for each in shown] == ["alice", "bob"]
+
+
+def test_what_waits_survives_the_revocation_of_another(vault: Vault, other_keys: PrivateKeys) -> None:
+    document = wait_for_bob(vault, other_keys, "charlie")
+    with vault.services() as bundle:
+        bundle.sharing.revoke(vault.alice.account, [document], ["charlie"])
+    confirm(vault)
+    assert vault.read("bob", document) == b"two"
+    with vault.services() as bundle:
+        assert bundle.check.run().findings == []
 
 
 @pytest.mark.parametrize("username", ["dora", "alice", "nobody", "", "me", "<b>"])

@@ -111,6 +111,18 @@ def test_m5_an_entry_that_was_edited_is_shown_as_one_that_cannot_be_believed(vau
     assert (shown.action, shown.at, shown.actor, shown.succeeded) == ("unbelievable", None, None, False)
 
 
+def test_one_remembered_name_that_does_not_open_takes_nothing_but_itself_away(vault: Vault) -> None:
+    """With the master key an entry can be edited so that its row's seal fits, and not the seal within."""
+    alice, attacker = vault.alice.account.user_id, Attacker(vault)
+    damaged, sound = vault.upload("alice", b"x", name="one.txt"), vault.upload("alice", b"x", name="two.txt")
+    entry = attacker.row("document_index", document_id=damaged, reader_id=alice)
+    attacker.update("document_index", entry["id"], sealed_entry=bytes(len(entry["sealed_entry"])))
+    attacker.reseal("document_index", entry["id"])
+    named = {each.object_id: each.document for each in log(vault, "alice") if each.object_kind == "document"}
+    assert named == {damaged: None, sound: "two.txt"}
+    assert vault.browser("alice").get("/account/log").status_code == 200
+
+
 def test_f15_the_order_is_that_of_the_chain_whatever_the_clock_said(
     vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ def test_everything_is_replaced_by_buttons_alone(vault: Vault) -> None:
     assert "Your new keys are in place" in flashed(alice, moved := alice.post(keys))
     assert moved.location.startswith("/work/"), "from the keys to the documents"
     assert heading(alice.get(moved.location)) == "New keys for all your documents"
-    assert "All your documents have new keys." in flashed(alice, alice.post(moved.location))
+    assert "all your documents have new keys." in flashed(alice, alice.post(moved.location))
     assert "Go on with my documents" not in words(alice.get("/account").text)
     assert alice.get(f"/documents/{document.hex()}/content").data == b"mine"
 

@@ -58,6 +58,22 @@ def test_a_page_that_goes_on_says_how_far_it_is(vault: Vault, monkeypatch: pytes
     assert set(script.json) in ({"done", "failed", "total"}, {"location"})
 
 
+def test_who_waits_stands_on_the_page_and_in_the_question(vault: Vault) -> None:
+    document = vault.upload("alice", b"one", share=("bob",)).hex()
+    begin_anew(vault, "bob", generate_keys())
+    vault.api("alice").put(f"/documents/{document}/content", data=b"two")
+    browser = vault.browser("alice")
+    page = browser.get(f"/documents/{document}")
+    assert "waits until you confirm the key" in words(page.text) and "/contacts/bob/confirm" in page.text
+    items = vault.api("alice").get(f"/documents/{document}/shares").json["items"]
+    assert [(item["username"], item["waits"]) for item in items] == [("alice", False), ("bob", True)]
+    asked = browser.get(f"/documents/{document}/revoke?reader=bob")
+    assert 'value="bob" checked' in asked.text and "waits until you confirm the key" in words(asked.text)
+    answer = browser.post(f"/documents/{document}/revoke", {"confirm": "1", "readers": ["bob"]})
+    assert "The share has ended." in flashed(browser, answer)
+    assert "waits" not in words(browser.get(f"/documents/{document}").text)
+
+
 @pytest.mark.parametrize(
     ("typed", "said"), [("", "Type your passphrase"), ("wrong words", "not your current passphrase")]
 )

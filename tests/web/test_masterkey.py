@@ -6,6 +6,8 @@ import re
 
 from tests.cast import NAMES, Vault
 from tests.rotations import NEW, key_id, key_of, server
+from vault.crypto.grants import Terms
+from vault.services import clock
 from vault.services.audit import Event
 from vault.services.grants import waiting_wrap
 
@@ -23,10 +25,11 @@ def test_it_tells_what_stands_under_which_key_and_names_nobody(vault: Vault) -> 
     with vault.services() as bundle:
 
         def add(session: object) -> None:
+            terms = Terms(clock.now(), None, 0)
             bundle.transactions.session.add(
-                waiting_wrap(vault.alice.account, document, vault.charlie.account.user_id)
+                waiting_wrap(vault.alice.account, document, vault.charlie.account.user_id, terms)
             )
-            bundle.transactions.record(Event("waits", vault.alice.account.user_id))
+            bundle.transactions.record(Event("share_waits", vault.alice.account.user_id))
 
         bundle.transactions.writing(add)
     fresh = words(vault)

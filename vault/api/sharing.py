@@ -23,6 +23,7 @@ def _reader(view: ReaderView) -> dict[str, object]:
         "since": shown(view.since),
         "expires_at": shown(view.expires_at),
         "fingerprint": view.fingerprint_words,
+        "waits": view.waits,
     }
 
 

@@ -2,14 +2,17 @@
 
 The label pins the wrap to document, version, reader and his key (W1, W2); the signature pins epoch,
 permission and expiry (W5, W6). The signed manifest pins the DEK itself (W4): a wrap by a stranger opens
-nothing that verifies.
+nothing that verifies. A grant that waits is sealed under the owner's account key until it can be made (W8).
 """
 
 from datetime import datetime
+from typing import NamedTuple
 
-from vault.crypto.encoding import enc
+from vault.crypto.derivation import derive
+from vault.crypto.encoding import dec, enc
 from vault.crypto.keypairs import PrivateKeys, PublicKeys
-from vault.crypto.purposes import DEK_WRAP, GRANT
+from vault.crypto.purposes import ACCOUNT_WAITS, DEK_WRAP, GRANT, WAIT, WAIT_BODY
+from vault.crypto.sealing import seal, unseal
 from vault.errors import Unreadable
 
 
@@ -69,3 +72,27 @@ def verify_grant(
         enc(GRANT, document, version, epoch, granter, granter_key_version, reader, permission, expires_at),
         signature,
     )
+
+
+class Terms(NamedTuple):
+    """What a grant that waits will say: since when, until when, and in which epoch of the document it was given."""
+
+    since: datetime
+    expires_at: datetime | None
+    epoch: int
+
+
+def seal_terms(
+    account_key: bytes, terms: Terms, *, work: bytes, user: bytes, document: bytes, reader: bytes
+) -> bytes:
+    """Lock the terms of a grant that waits, for the row of the work that it belongs to."""
+    place = enc(WAIT, work, user, document, reader)
+    return seal(derive(account_key, ACCOUNT_WAITS), enc(WAIT_BODY, *terms), place)
+
+
+def open_terms(
+    account_key: bytes, sealed: bytes, *, work: bytes, user: bytes, document: bytes, reader: bytes
+) -> Terms:
+    """Open what `seal_terms` locked; of another row, user, document or reader it raises Unreadable."""
+    place = enc(WAIT, work, user, document, reader)
+    return Terms(*dec(WAIT_BODY, unseal(derive(account_key, ACCOUNT_WAITS), sealed, place)))

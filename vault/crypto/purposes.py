@@ -51,6 +51,7 @@ ACCOUNT_INDEX = Purpose("docvault/v1/account/index")
 ACCOUNT_UPLOADS = Purpose("docvault/v1/account/uploads", ("day:number",))
 ACCOUNT_UPLOAD_NAMES = Purpose("docvault/v1/account/upload-names")
 ACCOUNT_REKEY = Purpose("docvault/v1/account/rekey")
+ACCOUNT_WAITS = Purpose("docvault/v1/account/waits")
 SESSION_KEY = Purpose("docvault/v1/session/key")
 RECOVERY_KEK = Purpose("docvault/v1/recovery/kek", ("user:id", "method:id"))
 
@@ -84,6 +85,7 @@ UPLOAD_TOKEN = Purpose("docvault/v1/upload/token")
 UPLOAD_SEGMENT_KEY = Purpose("docvault/v1/upload/segment-key", ("upload:id", "user:id"))
 UPLOAD_METADATA = Purpose("docvault/v1/upload/metadata", ("upload:id", "user:id"))
 REKEY = Purpose("docvault/v1/rekey", ("work:id", "user:id"))
+WAIT = Purpose("docvault/v1/wait", ("work:id", "user:id", "document:id", "reader:id"))
 
 # --- labels of RSA-OAEP ---
 DEK_WRAP = Purpose(
@@ -151,16 +153,17 @@ REKEY_BODY = Purpose(
         "done:number",
     ),
 )  # fmt: skip
+WAIT_BODY = Purpose("docvault/v1/wait/body", ("since:time", "expires_at:time?", "epoch:number"))
 
 PURPOSES: tuple[Purpose, ...] = (
     KEY_ID, MASTER_ACCOUNTS, MASTER_DIRECTORY, MASTER_ROWS, MASTER_SESSIONS, MASTER_TOKENS, MASTER_UPLOADS,
     MASTER_FLASK,
     ACCOUNT_PRIVATE_KEYS, ACCOUNT_CONTACTS, ACCOUNT_INDEX, ACCOUNT_UPLOADS, ACCOUNT_UPLOAD_NAMES,
-    ACCOUNT_REKEY, SESSION_KEY, RECOVERY_KEK,
+    ACCOUNT_REKEY, ACCOUNT_WAITS, SESSION_KEY, RECOVERY_KEK,
     UNLOCK_INNER, UNLOCK_OUTER, PRIVATE_WRAP_KEY, PRIVATE_SIGN_KEY, CONTACT, INDEX, SESSION, MANIFEST, PART,
-    UPLOAD_TOKEN, UPLOAD_SEGMENT_KEY, UPLOAD_METADATA, REKEY,
+    UPLOAD_TOKEN, UPLOAD_SEGMENT_KEY, UPLOAD_METADATA, REKEY, WAIT,
     DEK_WRAP, GRANT, KEY_ROTATION, VERSION, DIRECTORY, SUBJECT, ROW, ETAG, FINGERPRINT, AUDIT,
-    MANIFEST_BODY, INDEX_BODY, PARTS_BODY, TOUCHED_BODY, REKEY_BODY,
+    MANIFEST_BODY, INDEX_BODY, PARTS_BODY, TOUCHED_BODY, REKEY_BODY, WAIT_BODY,
 )  # fmt: skip
 
 # Names and fields that FORMAT.md reserves for what is not written yet; nothing else may take them.

@@ -400,6 +400,16 @@ def check_grant(signer: PublicKeys, grant: Any) -> None:
     )
 
 
+def check_own_grant(account: UnlockedAccount, grant: Any, epoch: int) -> None:
+    """Check that the account gave this grant, in this epoch, before it is given on or signed anew (W5, W8).
+
+    Whoever has the master key can put a row there whose seal fits; raises ``Unreadable``.
+    """
+    if grant.granter_id != account.user_id or grant.epoch != epoch:
+        raise Unreadable("grant:rows", "document", grant.document_id)
+    check_grant(account.private_at(grant.granter_key_version).public, grant)
+
+
 def entry_of(manifest: Manifest, epoch: int) -> IndexEntry:
     """Make the index entry that remembers this manifest."""
     return IndexEntry(

@@ -14,13 +14,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vault.crypto.accounts import open_contact, open_private_keys, seal_contact, seal_private_keys
+from vault.crypto.grants import open_terms, seal_terms
 from vault.crypto.manifests import IndexKey
 from vault.crypto.masterkey import MasterKeys
 from vault.crypto.randomness import new_secret
 from vault.errors import Unreadable
-from vault.models import Contact, DocumentIndex, LoginSession, User, UserKey
+from vault.models import Contact, DocumentIndex, LoginSession, User, UserKey, Work
 from vault.services import seals
 from vault.services.contacts import verified_public
+from vault.services.grants import WAITING, place_of
 
 _INDEX = select(*seals.columns(DocumentIndex))
 _SEALS = select(DocumentIndex.__table__.c.id, DocumentIndex.__table__.c.seal)
@@ -70,6 +72,7 @@ def exchange_key(session: Session, master: MasterKeys, user: User, exchange: Key
         fingerprint = open_contact(exchange.old, contact.sealed_fingerprint, **bound)
         contact.sealed_fingerprint = seal_contact(exchange.new, fingerprint, **bound)
     session.flush()
+    _move_waits(session, exchange)
     _write_entries(session, exchange)
 
 
@@ -93,6 +96,22 @@ def _move_private_keys(master: MasterKeys, exchange: KeyExchange, key: UserKey) 
         **bound,
     )
     key.sealed_wrap_private, key.sealed_sign_private = seal_private_keys(exchange.new, private, **bound)
+
+
+def _move_waits(session: Session, exchange: KeyExchange) -> None:
+    """Seal the terms of the wraps that wait anew; what does not open stays what it is, and refused (W8)."""
+    statement = select(*seals.columns(Work)).where(Work.user_id == exchange.user_id, Work.kind == WAITING)
+    moved: list[tuple[Any, dict[str, Any]]] = []
+    for (row,) in seals.verified_rows(session, statement.with_for_update(), Work):
+        if isinstance(row, seals.Refusal):
+            continue
+        try:
+            place = place_of(row)
+            terms = open_terms(exchange.old, row.cursor or b"", **place)
+        except Unreadable:
+            continue
+        moved.append((row, {"cursor": seal_terms(exchange.new, terms, **place)}))
+    seals.reseal(session, Work, moved)
 
 
 def _write_entries(session: Session, exchange: KeyExchange) -> None:

@@ -22,7 +22,7 @@ from vault.services import clock, work
 from vault.services.access import READ, Gate, Need
 from vault.services.audit import Event
 from vault.services.contacts import KEY_RENEWED, Contacts, Person
-from vault.services.grants import WAITING, grant, terms_of
+from vault.services.grants import WAITING, grant, place_of, terms_of
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
 from vault.services.usernames import fold_username
@@ -191,7 +191,7 @@ class Wraps:
         self._contacts = contacts
 
     def advance(self, account: UnlockedAccount, work_id: bytes, until: float) -> None:
-        """Wrap some keys; a document that does not open goes on waiting."""
+        """Wrap some keys; a document that does not open, and a wrap that its owner did not let wait, stays as it is."""
         while True:
             failures: list[tuple[Unreadable, bytes]] = []
             more = self._transactions.writing(
@@ -246,22 +246,22 @@ class Wraps:
         return bool(waiting)
 
     def _wrap(self, session: Session, account: UnlockedAccount, waits: Work) -> None:
-        if waits.document_id is None or waits.other_id is None:
-            raise Unreadable("work:wrap", "work", waits.id)
-        held = self._gate.find(session, account, waits.document_id, Need.OWN, lock=True)
+        terms, place = terms_of(account, waits), place_of(waits)
+        held = self._gate.find(session, account, place["document"], Need.OWN, lock=True)
         opened = self._gate.open(session, account, held)
-        since, expires_at = terms_of(waits)
+        if terms.epoch != held.document.epoch:
+            raise Unreadable("wrap:epoch", "document", held.document.id)
         present = select(func.count()).where(
-            SharedKeyRegistry.version_id == opened.version_id, SharedKeyRegistry.reader_id == waits.other_id
+            SharedKeyRegistry.version_id == opened.version_id, SharedKeyRegistry.reader_id == place["reader"]
         )
-        is_over = expires_at is not None and expires_at <= clock.now()
+        is_over = terms.expires_at is not None and terms.expires_at <= clock.now()
         if is_over or session.connection().execute(present).scalar_one():
             return
-        person = self._contacts.people(session, {waits.other_id}, hold=True)[waits.other_id]
+        person = self._contacts.people(session, {place["reader"]}, hold=True)[place["reader"]]
         self._contacts.meet(session, account, person)
         new = grant(
-            account, person, opened.manifest, opened.dek, held.document.epoch, READ, expires_at,
-            since=since, came_at=clock.now(),
+            account, person, opened.manifest, opened.dek, terms.epoch, READ, terms.expires_at,
+            since=terms.since, came_at=clock.now(),
         )  # fmt: skip
         session.add(new)
         held.document.readers += 1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -30,6 +30,7 @@ from vault.services import clock, counting, names, seals
 from vault.services.access import Gate, Held, Need, OpenVersion, entry_of, put_entry
 from vault.services.audit import Event
 from vault.services.contacts import Contacts
+from vault.services.grants import WAITING, terms_of
 from vault.services.quota import REKEY
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount
@@ -56,7 +57,10 @@ class DocumentRow:
 
 @dataclass(frozen=True)
 class ReaderView:
-    """Somebody who may read a document; ``fingerprint_words`` is empty where his key is not vouched for."""
+    """Somebody who may read a document; ``fingerprint_words`` is empty where his key is not vouched for.
+
+    Who ``waits`` reads nothing until the owner has confirmed his key.
+    """
 
     username: str
     is_owner: bool
@@ -64,6 +68,7 @@ class ReaderView:
     since: datetime
     expires_at: datetime | None
     fingerprint_words: str
+    waits: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,10 @@ class Documents:
         after: str = "",
         limit: int | None = None,
     ) -> ReadersPage:
-        """List who may read, the owner first, then by name; a reader is shown the owner and himself alone."""
+        """List who may read, by name; before them the owner, and who waits for a confirmed key.
+
+        A reader is shown the owner and himself alone.
+        """
         if not held.is_owner:
             words = fingerprint_words(opened.owner.public.fingerprint)
             owner = ReaderView(opened.owner.username, True, False, held.document.created_at, None, words)
@@ -187,7 +195,8 @@ class Documents:
             for name, row in seals.verified_rows(session, limited, SharedKeyRegistry, beside=1)
         ]
         shown = found[:limit]
-        grants = [*([] if after else [held.grant]), *[row for _, row in shown]]
+        first = [] if after else [held.grant, *_waiting(session, account, held)]
+        grants = [*first, *[row for _, row in shown]]
         more = shown[-1][0] if len(found) > len(shown) else None
         return ReadersPage(tuple(self._described(session, account, held, grants)), more)
 
@@ -203,6 +212,7 @@ class Documents:
                 grant.since,
                 grant.expires_at,
                 people[grant.reader_id].fingerprint_words,
+                isinstance(grant, _Waiting),
             )
             for grant in grants
         ]
@@ -330,6 +340,34 @@ def destroy(session: Session, owner: User, document: Document) -> None:
     session.flush()
     session.delete(document)
     owner.documents -= 1
+
+
+class _Waiting(NamedTuple):
+    """Somebody whose grant waits, with the terms that it will have."""
+
+    reader_id: bytes
+    since: datetime
+    expires_at: datetime | None
+
+
+def _waiting(session: Session, account: UnlockedAccount, held: Held) -> list[_Waiting]:
+    """List whose grants wait, by name; what the owner did not let wait, or is over, is left out."""
+    statement = (
+        select(*seals.columns(Work))
+        .join(User, User.id == Work.other_id)
+        .where(Work.document_id == held.document.id, Work.kind == WAITING)
+        .order_by(User.username)
+    )
+    found = []
+    for (row,) in seals.verified_rows(session, statement, Work):
+        try:
+            terms = terms_of(account, seals.believed(row))
+        except seals.Refusal:
+            continue
+        is_over = terms.expires_at is not None and terms.expires_at <= clock.now()
+        if terms.epoch == held.document.epoch and not is_over:
+            found.append(_Waiting(row.other_id, terms.since, terms.expires_at))
+    return found
 
 
 def _rekey_of(session: Session, held: Held) -> bytes | None:

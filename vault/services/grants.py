@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from struct import Struct
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from vault.crypto.grants import sign_grant, wrap_dek
+from vault.crypto.grants import Terms, open_terms, seal_terms, sign_grant, wrap_dek
 from vault.crypto.manifests import Manifest
 from vault.crypto.randomness import new_id
-from vault.errors import BadInput
-from vault.models import EPOCH, MICROSECOND, SharedKeyRegistry, User, Work
+from vault.errors import BadInput, Unreadable
+from vault.models import SharedKeyRegistry, User, Work
 from vault.services import clock, seals
 from vault.services.contacts import Person
 from vault.services.unlocked import UnlockedAccount
@@ -100,36 +99,39 @@ def grant(
 
 WAITING = "wrap"
 """The kind of work that is a reader's wrap, waiting until the owner has confirmed his new fingerprint."""
-_TERMS = Struct(">qq")
 
 
-def waiting_wrap(
-    account: UnlockedAccount, document_id: bytes, reader_id: bytes, terms: SharedKeyRegistry | None = None
-) -> Work:
-    """Note that a reader's wrap waits until the owner has confirmed his new fingerprint, and the terms he had."""
-    return Work(
+def waiting_wrap(account: UnlockedAccount, document_id: bytes, reader_id: bytes, terms: Terms) -> Work:
+    """Note that a reader's wrap waits until the owner has confirmed his new fingerprint, and the terms he had.
+
+    The caller holds the account: what is sealed under a key that was exchanged meanwhile would be lost.
+    """
+    row = Work(
         id=new_id(),
         kind=WAITING,
         user_id=account.user_id,
         document_id=document_id,
         other_id=reader_id,
-        cursor=None if terms is None else _terms(terms),
         total=1,
         created_at=clock.now(),
     )
+    put_terms(account, row, terms)
+    return row
 
 
-def terms_of(row: Work) -> tuple[datetime, datetime | None]:
-    """Read since when, and until when, somebody whose wrap waits may read."""
-    if row.cursor is None:
-        return row.created_at, None
-    since, end = _TERMS.unpack(row.cursor)
-    return EPOCH + since * MICROSECOND, None if end < 0 else EPOCH + end * MICROSECOND
+def put_terms(account: UnlockedAccount, row: Work, terms: Terms) -> None:
+    """Seal the terms of a wrap that waits into its row, under the owner's account key."""
+    row.cursor = seal_terms(account.account_key, terms, **place_of(row))
 
 
-def _terms(grant: SharedKeyRegistry) -> bytes:
-    return _TERMS.pack(_micros(grant.since), -1 if grant.expires_at is None else _micros(grant.expires_at))
+def terms_of(account: UnlockedAccount, row: Any) -> Terms:
+    """Open the terms of a wrap that waits; raises ``Unreadable`` for one that the owner did not let wait (W8)."""
+    return open_terms(account.account_key, row.cursor or b"", **place_of(row))
 
 
-def _micros(time: datetime) -> int:
-    return (time - EPOCH) // MICROSECOND
+def place_of(row: Any) -> dict[str, bytes]:
+    """Name what the terms of a wrap that waits are bound to; raises ``Unreadable`` where the row names no such ids."""
+    place = {"work": row.id, "user": row.user_id, "document": row.document_id, "reader": row.other_id}
+    if any(each is None or len(each) != len(row.id) for each in place.values()):
+        raise Unreadable("wrap:row")
+    return place

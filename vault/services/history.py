@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
-from vault.errors import BadInput
+from vault.errors import BadInput, Unreadable
 from vault.models import AuditEntry, DocumentIndex, SharedKeyRegistry
 from vault.services import clock, seals
 from vault.services.access import Gate, Need
@@ -28,6 +28,8 @@ READING = ("download", "download_cut", "integrity_failure", "denied")
 """What becomes of a document without a change; of a busy document there are too many to read them all."""
 BOOKKEEPING = ("contact",)
 """What the vault does for somebody by itself; it says nothing that he would want to know."""
+ENDINGS = frozenset({"revoke", "leave", "share_expired", "share_waits"})
+"""After which somebody reads a document no more; who waits for a confirmed key begins anew with a share."""
 DETAILED = frozenset({"register", "account_change", "download_cut", "share", "share_expired", "exposed_done"})
 """Actions whose detail people may see. Why something did not open is for the operator alone."""
 UNBELIEVABLE = "unbelievable"
@@ -71,7 +73,7 @@ class Reading:
     since: datetime
     until: datetime | None
     ended_by: str | None
-    """"revoke", "leave", "share_expired"; ``None`` while it lasts."""
+    """"revoke", "leave", "share_expired", "share_waits"; ``None`` while it lasts."""
     expires_at: datetime | None = None
     downloads: int = 0
     last_download_at: datetime | None = None
@@ -192,7 +194,7 @@ def _periods(
         if row.action == "share" and person not in open_now:
             open_now[person] = latest[person] = _Period(person, row.at)
             periods.append(latest[person])
-        elif row.action in {"revoke", "leave", "share_expired"} and person in open_now:
+        elif row.action in ENDINGS and person in open_now:
             period = open_now.pop(person)
             period.until, period.ended_by = _moment(row) or row.at, row.action
         elif row.action == "download" and person in latest:
@@ -236,15 +238,19 @@ def _entries(session: Session, condition: ColumnElement[bool], limit: int | None
 
 
 def _document_names(session: Session, account: UnlockedAccount, ids: set[bytes]) -> dict[bytes, str]:
-    """Name documents as the account remembers them; what it has forgotten, or never could open, is left out."""
+    """Name documents as the account remembers them; what it has forgotten, or cannot open, is left out."""
     statement = select(*seals.columns(DocumentIndex)).where(
         DocumentIndex.reader_id == account.user_id, DocumentIndex.document_id.in_(ids)
     )
     names: dict[bytes, str] = {}
     for (row,) in seals.verified_rows(session, statement, DocumentIndex):
-        if not isinstance(row, seals.Refusal):
+        if isinstance(row, seals.Refusal):
+            continue
+        try:
             entry = account.index_key.open(row.sealed_entry, document=row.document_id, reader=account.user_id)
-            names[row.document_id] = entry.name
+        except Unreadable:
+            continue
+        names[row.document_id] = entry.name
     return names
 
 

@@ -10,22 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from vault.crypto.grants import sign_grant
-from vault.errors import BadInput, Forbidden, NotFound
+from vault.errors import BadInput, Forbidden, NotFound, Unreadable
 from vault.failpoints import reach
 from vault.models import Document, DocumentIndex, DocumentVersion, SharedKeyRegistry, User, Work
 from vault.services import clock
-from vault.services.access import READ, Gate, Held, Need, OpenVersion, put_entry
+from vault.services.access import READ, Gate, Held, Need, OpenVersion, check_own_grant, put_entry
 from vault.services.audit import Event
 from vault.services.contacts import Contacts, Person
 from vault.services.documents import signed
-from vault.services.grants import WAITING, find_recipients, grant, unique
+from vault.services.grants import WAITING, find_recipients, grant, put_terms, terms_of, unique
 from vault.services.rekey import ask_in
 from vault.services.transactions import Transactions
-from vault.services.unlocked import UnlockedAccount
+from vault.services.unlocked import UnlockedAccount, hold
 from vault.services.usernames import fold_username
 
 
@@ -83,6 +83,7 @@ class Sharing:
     ) -> None:
         document, made = held.document, clock.now()
         present = self._grants(session, document)
+        _end_waits(session, document, {person.id for person in people})
         for person in people:
             row = present.get(person.id)
             if row is None:
@@ -93,6 +94,7 @@ class Sharing:
                 session.add(new)
                 document.readers += 1
             else:
+                check_own_grant(account, row, document.epoch)
                 row.expires_at = expires_at
                 self._sign(account, row)
             reach("share.after_grant")
@@ -135,7 +137,7 @@ class Sharing:
         rekey: bool = False,
         at_once: bool = False,
     ) -> list[bytes]:
-        """Take these people's right to read these documents away, from the next request on.
+        """Take these people's right to read these documents away, from the next request on, also one that waits.
 
         With ``rekey`` new keys are asked for as well; returns the works that make them, which ``Rekey`` carries on.
 
@@ -171,31 +173,32 @@ class Sharing:
         user_ids: set[bytes],
     ) -> int:
         document = held.document
-        waiting = session.scalars(
-            select(Work).where(Work.document_id == document.id, Work.kind == WAITING)
-        ).all()
-        gone = [row for row in self._grants(session, document).values() if row.reader_id in user_ids]
-        for work in waiting:
-            if work.other_id in user_ids:
-                session.delete(work)
-        if not gone:
+        present = self._grants(session, document)
+        gone = [row for row in present.values() if row.reader_id in user_ids]
+        ended = {row.reader_id for row in gone} | _end_waits(session, document, user_ids)
+        if not ended:
             return 0
         for row in gone:
             session.delete(row)
-            forget_reader(session, document.id, row.reader_id)
-        document.readers -= len(gone)
+        for reader_id in ended:
+            forget_reader(session, document.id, reader_id)
+        document.readers = len(present) - len(gone) - 1
         session.flush()
+        hold(session, account)
         self._raise_epoch(session, account, document)
         put_entry(session, account, document.id, version.entry._replace(epoch=document.epoch))
-        for row in gone:
+        for reader_id in ended:
             self._transactions.record(
-                Event("revoke", account.user_id, "document", document.id, subject_id=row.reader_id)
+                Event("revoke", account.user_id, "document", document.id, subject_id=reader_id)
             )
-        return len(gone)
+        return len(ended)
 
     def _raise_epoch(self, session: Session, account: UnlockedAccount, document: Document) -> None:
-        """Raise the epoch and sign all versions and all remaining grants anew."""
-        document.epoch += 1
+        """Raise the epoch and sign all versions and all remaining grants anew.
+
+        A grant that the owner did not sign keeps its epoch, which refuses it: it must not keep him from revoking.
+        """
+        before, document.epoch = document.epoch, document.epoch + 1
         versions = session.scalars(
             select(DocumentVersion).where(DocumentVersion.document_id == document.id)
         ).all()
@@ -205,8 +208,25 @@ class Sharing:
         for row in session.scalars(
             select(SharedKeyRegistry).where(SharedKeyRegistry.document_id == document.id)
         ):
+            try:
+                check_own_grant(account, row, before)
+            except Unreadable:
+                continue
             row.epoch = document.epoch
             self._sign(account, row)
+        self._carry_waits(session, account, document, before)
+
+    def _carry_waits(
+        self, session: Session, account: UnlockedAccount, document: Document, before: int
+    ) -> None:
+        """Seal what still waits into the new epoch; what the owner did not let wait stays behind."""
+        for row in session.scalars(_waits(document.id)):
+            try:
+                terms = terms_of(account, row)
+            except Unreadable:
+                continue
+            if terms.epoch == before:
+                put_terms(account, row, terms._replace(epoch=document.epoch))
 
     def leave(self, account: UnlockedAccount, document_ids: Sequence[bytes]) -> None:
         """Give up reading these documents; raises ``Forbidden`` for one's own, which are deleted instead."""
@@ -222,6 +242,18 @@ class Sharing:
                 self._transactions.record(Event("leave", account.user_id, "document", document_id))
 
         self._transactions.writing(work, account.user_id, _about(document_ids))
+
+
+def _waits(document_id: bytes) -> Select[Work]:
+    return select(Work).where(Work.document_id == document_id, Work.kind == WAITING)
+
+
+def _end_waits(session: Session, document: Document, user_ids: set[bytes]) -> set[bytes]:
+    """Delete what waits for a person's word before it becomes a grant of these people; return whose there was."""
+    waiting = [row for row in session.scalars(_waits(document.id)) if row.other_id in user_ids]
+    for row in waiting:
+        session.delete(row)
+    return {row.other_id for row in waiting if row.other_id is not None}
 
 
 def forget_reader(session: Session, document_id: bytes, reader_id: bytes) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
+from vault.crypto.grants import Terms
 from vault.crypto.manifests import Manifest, Part, Segment, encode_parts, parts_digest, seal_manifest
 from vault.crypto.parts import blob_size
 from vault.crypto.randomness import new_id, new_secret
@@ -37,7 +38,18 @@ from vault.models import (
     User,
 )
 from vault.services import clock, names, seals
-from vault.services.access import OWNER, READ, Gate, Held, Need, OpenVersion, entry_of, new_entry, put_entry
+from vault.services.access import (
+    OWNER,
+    READ,
+    Gate,
+    Held,
+    Need,
+    OpenVersion,
+    check_own_grant,
+    entry_of,
+    new_entry,
+    put_entry,
+)
 from vault.services.audit import Event
 from vault.services.contacts import Contacts, Person
 from vault.services.documents import signed
@@ -46,7 +58,7 @@ from vault.services.grants import find_recipients, grant, owner_self, unique, wa
 from vault.services.pipeline import Pipeline, Read, pieces_of, within
 from vault.services.quota import WHOLE, Limits, begin_upload, locked_user
 from vault.services.transactions import Transactions
-from vault.services.unlocked import UnlockedAccount, is_current
+from vault.services.unlocked import UnlockedAccount, hold, is_current
 from vault.storage.protocol import BlobStore
 
 _UPLOAD = select(*seals.columns(Upload)).where(Upload.id == bindparam("upload"))
@@ -423,7 +435,8 @@ class Uploads:
     ) -> None:
         """Wrap the new version's key for all present readers; one whose fingerprint changed waits for the owner.
 
-        Without ``made`` the content is the old one, and new to nobody.
+        Without ``made`` the content is the old one, and new to nobody. Raises ``Unreadable`` for a grant that the
+        owner did not sign: nobody becomes a reader by a row alone.
         """
         document = held.document
         grants = session.scalars(
@@ -431,7 +444,9 @@ class Uploads:
         ).all()
         readers = {row.reader_id for row in grants} - {account.user_id}
         people = self._contacts.people(session, readers, hold=True)
+        hold(session, account)
         for row in grants:
+            check_own_grant(account, row, document.epoch)
             if row.reader_id == account.user_id:
                 new = grant(
                     account, owner_self(account), manifest, dek, document.epoch, OWNER, None,
@@ -443,7 +458,11 @@ class Uploads:
             try:
                 self._contacts.meet(session, account, person)
             except KeyChanged:
-                session.add(waiting_wrap(account, document.id, person.id, row))
+                terms = Terms(row.since, row.expires_at, document.epoch)
+                session.add(waiting_wrap(account, document.id, person.id, terms))
+                self._transactions.record(
+                    Event("share_waits", account.user_id, "document", document.id, subject_id=person.id)
+                )
                 document.readers -= 1
             else:
                 new = grant(

@@ -33,11 +33,11 @@ WORDS = {
     "replace": "{actor} stored a new version of {document}",
     "rename": "{actor} renamed or moved {document}",
     "delete": "{actor} deleted {document}",
-    "waits": "The sharing of {document} waits for {actor} to confirm somebody\u2019s key words",
     "share": "{actor} shared {document} with {subject}",
     "revoke": "{actor} ended the sharing of {document} with {subject}",
     "leave": "{actor} left the share of {document}",
     "share_expired": "The sharing of {document} with {subject} came to its end",
+    "share_waits": "The sharing of {document} with {subject} waits until new key words are confirmed",
     "download": "{actor} downloaded {document}",
     "download_cut": "The download of {document} by {actor} was cut short",
     "upload_end": "{actor} gave up an upload",
@@ -114,9 +114,15 @@ MARKS = {
     "revoke": "person-dash",
     "leave": "person-dash",
     "share_expired": "person-dash",
+    "share_waits": "person-dash",
     "download": "download",
 }
-ENDED_BY = {"revoke": "you ended it", "leave": "left", "share_expired": "came to its end"}
+ENDED_BY = {
+    "revoke": "you ended it",
+    "leave": "left",
+    "share_expired": "came to its end",
+    "share_waits": "the key changed",
+}
 
 
 @pages.app_template_filter()

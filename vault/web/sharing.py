@@ -41,6 +41,7 @@ def share_page(documents: list[DocumentView], back: str) -> ResponseReturnValue:
 def revoke_page(documents: list[DocumentView], back: str) -> ResponseReturnValue:
     form = RevokeForm(readers=request.args.getlist("reader"))
     form.readers.choices = sorted({r.username for d in documents for r in d.readers_list if not r.is_owner})
+    waiting = {r.username for d in documents for r in d.readers_list if r.waits}
     if confirmed() and form.validate():
         with beside_fields(form):
             ids = [document.id for document in documents]
@@ -50,7 +51,7 @@ def revoke_page(documents: list[DocumentView], back: str) -> ResponseReturnValue
             )  # fmt: skip
             ended = "The share has ended."
             return carry_on(asked, ended, back) if asked else done(ended, back)
-    return page("sharing/revoke.html", form, documents=documents, back=back)
+    return page("sharing/revoke.html", form, documents=documents, back=back, waiting=waiting)
 
 
 def leave_page(documents: list[DocumentView], back: str) -> ResponseReturnValue:
