@@ -6,9 +6,13 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.cast import Vault
 from tests.web.forms import heading, words
-from vault.web.history import FAILED, WHY_CUT, WORDS
+from vault.services import clock
+from vault.services.history import Happening
+from vault.web.history import FAILED, WHY_CUT, WORDS, told
 
 SERVICES = Path(__file__).resolve().parents[2] / "vault" / "services"
 HOSTILE = "<b>plan\u202egnp.exe"
@@ -108,3 +112,15 @@ def test_the_timeline_tells_who_could_read_and_what_happened(vault: Vault) -> No
     assert "bob downloaded it" in told
     assert f'href="/documents/{document.hex()}/timeline"' in browser.get(f"/documents/{document.hex()}").text
     assert "/timeline" not in vault.browser("bob").get(f"/documents/{document.hex()}").text
+
+
+@pytest.mark.parametrize("action", sorted(WORDS.keys() | FAILED.keys()))
+@pytest.mark.parametrize("succeeded", [True, False])
+def test_a_sentence_about_oneself_says_you_as_its_place_asks(
+    house: Vault, action: str, succeeded: bool
+) -> None:
+    event = Happening(1, clock.now(), action, succeeded, by_self=True, about_self=True)
+    with house.app.test_request_context():
+        sentence = str(told(event))
+    assert " You" not in sentence and not sentence.startswith("you")
+    assert not re.search(r"(?i)\b(of you|you has|you is|you were)\b", sentence), sentence

@@ -46,30 +46,30 @@ WORDS = {
     "destroyed": "What had been deleted was destroyed",
     "denied": "{actor} asked for {document} and was not let in",
     "integrity_failure": "Opening {document} failed for {actor}: something is damaged, or not what it should be",
-    "contact_confirmed": "{actor} confirmed the key words of {subject}",
+    "contact_confirmed": "{actor} confirmed {subject} by the key words",
     "waiting_ended": "Somebody waited for too long to be confirmed",
     "wraps_done": "{subject} can now read what had waited for {actor} to confirm",
     "rekey": "{actor} locked {document} anew, under new keys",
     "rekey_asked": "{actor} asked for {document} to be locked anew",
-    "rekey_begun": "{document} is being locked anew for {actor}",
-    "rekey_advanced": "{document} is being locked anew for {actor}",
+    "rekey_begun": "{actor} began to lock {document} anew",
+    "rekey_advanced": "{actor} went on locking {document} anew",
     "rekey_given_up": "{actor} gave up locking a document anew",
     "rekey_overtaken": "Locking {document} anew began again: it had been changed meanwhile",
     "recovery_made": "{actor} made a recovery code",
     "recovery_removed": "{actor} removed the recovery code",
-    "recovery_used": "The recovery code of {person} was used",
+    "recovery_used": "A recovery code was used for {person}",
     "exposed": "{actor} said that the passphrase may be known to others",
-    "exposed_advanced": "New keys are being made for {actor}",
-    "exposed_done": "{actor} has given documents new keys",
+    "exposed_advanced": "{actor} went on giving documents new keys",
+    "exposed_done": "{actor} gave documents new keys",
     "keys_rotate": "{actor} asked for new keys",
-    "keys_moved": "Documents were moved to the new keys of {actor}",
-    "keys_left": "Documents are left to be moved to the new keys of {actor}",
-    "keys_retired": "The old keys of {actor} were retired",
-    "keys_reset": "The keys of {person} were made anew",
-    "reset_begun": "Making the keys of {person} anew was begun",
-    "reset_voided": "Making the keys of {actor} anew was called off",
+    "keys_moved": "{actor} moved documents to new keys",
+    "keys_left": "{actor} left behind what could not be moved to new keys",
+    "keys_retired": "{actor} retired the old keys",
+    "keys_reset": "{person} got new keys by a reset",
+    "reset_begun": "{actor} made a code that gives {subject} new keys",
+    "reset_voided": "{actor} called off a reset of keys",
     "notice_read": "{actor} read a notice",
-    "account_deleted": "{actor} deleted the account of {person}",
+    "account_deleted": "{actor} deleted the account {person}",
     "purged": "What a deleted account had left was destroyed",
     "key_promoted": "The operator changed the master key",
     "key_retired": "The operator retired a master key",
@@ -145,11 +145,15 @@ def told(event: Happening, here: bytes | None = None) -> Markup:
     if not event.succeeded:
         words = FAILED.get(event.action, words)
     return escape(words).format(
-        actor="You" if event.by_self else event.actor or "The vault",
-        subject="you" if event.about_self else event.subject or "somebody",
-        person="you" if event.about_self else event.person or "somebody",
+        actor=_you(words, "actor") if event.by_self else event.actor or "The vault",
+        subject=_you(words, "subject") if event.about_self else event.subject or "somebody",
+        person=_you(words, "person") if event.about_self else event.person or "somebody",
         document="it" if here is not None and here == event.object_id else _document(event),
     ) + _more(event)
+
+
+def _you(words: str, place: str) -> str:
+    return "You" if words.startswith(f"{{{place}}}") else "you"
 
 
 def _document(event: Happening) -> Markup | str:
