@@ -12,12 +12,10 @@ import pytest
 
 from tests.attacks.attacker import failures
 from tests.cast import Vault, reader
-from vault.crypto.randomness import new_id
 from vault.errors import Busy, VaultError
 from vault.services import keypairs
 from vault.services.access import Need
 from vault.services.unlocked import UnlockedAccount
-from vault.services.uploads import Draft
 from vault.wiring import Services
 
 AT_ONCE = 50
@@ -45,12 +43,7 @@ def make_documents(vault: Vault, owner: str, count: int, share: str) -> list[byt
 
         for start in range(0, count, AT_ONCE):
             drafts = [
-                Draft(
-                    bundle.uploads._store_body(new_id(), reader(b"%d" % number), None),
-                    f"{number}",
-                    (),
-                    "text/plain",
-                )
+                bundle.uploads.store(account, reader(b"%d" % number), name=f"{number}")
                 for number in range(start, min(count, start + AT_ONCE))
             ]
             made += bundle.transactions.writing(insert)
