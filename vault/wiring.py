@@ -352,11 +352,15 @@ def _make_key_file(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(f".{path.name}.{new_id().hex()}")
     write_key_file(draft, new_secret().hex())
-    try:
-        with suppress(FileExistsError):
+    with suppress(FileExistsError):
+        try:
             os.link(draft, path)
-    finally:
-        draft.unlink()
+        except FileExistsError:
+            raise
+        except OSError:  # no hard links here
+            write_key_file(path, draft.read_text().strip())
+        finally:
+            draft.unlink()
     _sync_folder(path.parent)
 
 

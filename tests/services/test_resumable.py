@@ -11,6 +11,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -39,7 +40,7 @@ from vault.errors import (
     TooManyUploads,
     VaultError,
 )
-from vault.services import clock
+from vault.services import clock, quota
 from vault.services.pipeline import Pipeline
 from vault.services.resumable import Progress, Told
 from vault.services.unlocked import UnlockedAccount
@@ -933,11 +934,11 @@ def in_the_store(vault: Vault) -> int:
     return sum(path.stat().st_size for path in vault.blob_files())
 
 
-def receive(vault: Vault, content: bytes, *, length: int | None = None, beside: int = 0) -> None:
+def receive(vault: Vault, content: bytes, *, length: int | None = None) -> None:
     """Send a body as a form or chunks bring it: in small pieces, its length unknown unless given."""
     with vault.services() as bundle:
         account = vault.alice.account
-        draft = bundle.uploads.store(account, reader(content, PART // 2), length=length, beside=beside)
+        draft = bundle.uploads.store(account, reader(content, PART // 2), length=length)
         bundle.uploads.make_documents(account, [draft])
 
 
@@ -987,9 +988,63 @@ def test_41_a_refused_body_of_few_bytes_blocks_nobody(limited: Vault) -> None:
 
 
 def test_41_files_of_one_form_count_together(limited: Vault) -> None:
+    account = limited.alice.account
+    with limited.services() as bundle:
+        first = bundle.uploads.store(account, reader(bytes(6 * PART)))
+        with pytest.raises(QuotaExceeded):
+            bundle.uploads.store(account, reader(bytes(5 * PART)), beside=[first])
+        bundle.uploads.give_up([first])
+        bundle.sweep.run()
+        both = [bundle.uploads.store(account, reader(bytes(6 * PART)))]
+        both.append(bundle.uploads.store(account, reader(bytes(3 * PART)), beside=both))
+        assert len(bundle.uploads.make_documents(account, both)) == 2
+    assert stored(limited) == in_the_store(limited)
+
+
+def test_41_bodies_that_come_at_once_share_what_is_left(
+    limited: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nobody said how long they are; each reserves a little at a time."""
+    monkeypatch.setattr(quota, "STEP", PART)
+
+    def slowly(number: int) -> bool:
+        read = reader(bytes(9 * PART), PART // 2)
+
+        def rest(size: int) -> bytes:
+            time.sleep(0.005)
+            return bytes(read(size))
+
+        with limited.services() as bundle:
+            try:
+                bundle.uploads.receive(limited.alice.account, rest)
+            except QuotaExceeded:
+                return False
+        return True
+
+    with ThreadPoolExecutor(5) as threads:
+        arrived = list(threads.map(slowly, range(5)))
+    assert sum(arrived) <= 1
+    assert 5 * PART < in_the_store(limited) <= 10 * PART
+    with limited.services() as bundle:
+        bundle.sweep.run()
+    assert in_the_store(limited) == stored(limited)
+
+
+def test_41_a_body_whose_server_died_counts_with_what_it_reserved(limited: Vault) -> None:
+    read = reader(bytes(8 * PART), PART // 2)
+
+    def dying(size: int) -> bytes:
+        piece = bytes(read(size))
+        if not piece:
+            raise KeyboardInterrupt
+        return piece
+
+    with limited.services() as bundle, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle.uploads, "_let_expire", lambda stored: None)
+        with pytest.raises(KeyboardInterrupt):
+            bundle.uploads.receive(limited.alice.account, dying)
     with pytest.raises(QuotaExceeded):
-        receive(limited, bytes(5 * PART), beside=6 * PART)
-    receive(limited, bytes(3 * PART), beside=1 * PART)
+        limited.upload("alice", bytes(3 * PART))
 
 
 def test_41_what_has_expired_counts_until_the_sweep_but_is_not_open(

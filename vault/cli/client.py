@@ -423,7 +423,7 @@ def revoke(wanted: str, usernames: tuple[str, ...], rekey: bool, at_once: bool, 
                 work = client.revoke(document, username, rekey=last, at_once=at_once)
             except Refused:
                 if rekey and username != usernames[0]:
-                    _rekey(client, document, at_once)  # those before him are out, and must stay out
+                    _rekey_all_the_same(client, document, at_once)
                 raise
             if not json_:
                 click.echo("You have left it." if leaves else f"{visible(username)} may no longer read it.")
@@ -435,11 +435,16 @@ def revoke(wanted: str, usernames: tuple[str, ...], rekey: bool, at_once: bool, 
             click.echo("It has new keys.")
 
 
-def _rekey(client: Client, document: str, at_once: bool) -> None:
-    work = client.rekey(document, at_once=at_once)
-    if work is not None:
-        finish(client, work, "New keys")
-    click.echo("It has new keys.", err=True)
+def _rekey_all_the_same(client: Client, document: str, at_once: bool) -> None:
+    """Make new keys although a later name was refused: those before it are out, and must stay out."""
+    try:
+        work = client.rekey(document, at_once=at_once)
+        if work is not None:
+            finish(client, work, "New keys")
+    except VaultError as error:
+        click.echo(f"It has no new keys yet: {error}", err=True)
+    else:
+        click.echo("It has new keys.", err=True)
 
 
 def finish(client: Client, work: dict[str, Any], label: str) -> None:

@@ -193,7 +193,6 @@ class _Form:
         self._recipients: tuple[bytes, ...] | None = None
         self._name: str | None = None
         self._drafts: list[Draft] = []
-        self._stored_bytes = 0
 
     def take(self, part: _Part) -> None:
         """Take one part; a file without name and content is what a browser sends where none was chosen."""
@@ -222,10 +221,10 @@ class _Form:
             raise BadInput("file", "A new version is one file.")
         name, self._name = self._name or part.filename or None, None
         draft = services().uploads.store(
-            self._account, part.read, name=name, media_type=part.content_type, beside=self._stored_bytes
-        )
+            self._account, part.read, name=name, media_type=part.content_type,
+            at_most=request.content_length, beside=self._drafts,
+        )  # fmt: skip
         self._drafts.append(draft)
-        self._stored_bytes += draft.received.stored_bytes
 
     def finish(self) -> list[bytes]:
         """Make documents of all files, or of none; return their ids, in order."""

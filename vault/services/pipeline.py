@@ -183,11 +183,23 @@ def pieces_of(read: Read) -> Iterator[Buffer]:
         yield piece
 
 
-def within(room: int | None, quota: int, pipeline: Pipeline, pieces: Iterator[Buffer]) -> Iterator[Buffer]:
-    """Give the pieces that a pipeline is fed with while they fit into ``room``; raises ``QuotaExceeded``."""
+def within(
+    room: int | None,
+    quota: int,
+    pipeline: Pipeline,
+    pieces: Iterator[Buffer],
+    more: Callable[[int], int] | None = None,
+) -> Iterator[Buffer]:
+    """Give the pieces that a pipeline is fed with while they fit into ``room``; raises ``QuotaExceeded``.
+
+    ``more`` is asked where they do not: it makes room for so many bytes, and returns how many there may be.
+    """
     for piece in pieces:
-        if room is not None and pipeline.taken_bytes + len(piece) > room:
-            raise QuotaExceeded(quota)
+        wanted = pipeline.taken_bytes + len(piece)
+        if room is not None and wanted > room:
+            if more is None:
+                raise QuotaExceeded(quota)
+            room = more(wanted)
         yield piece
 
 

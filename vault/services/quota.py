@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from vault.crypto.randomness import new_id
-from vault.errors import NotFound, QuotaExceeded, TooLarge, TooManyUploads
+from vault.errors import Gone, NotFound, QuotaExceeded, TooLarge, TooManyUploads
 from vault.models import Upload, User
 from vault.services import clock, seals
 
@@ -21,6 +22,9 @@ REKEY = "rekey"
 """The kind of what a re-key writes; it takes the place of the old content, so that no quota ever refuses it."""
 
 
+STEP = 16 * 2**20
+"""How many bytes a body of unknown length reserves at a time."""
+NOTHING: Mapping[bytes, int] = MappingProxyType({})
 _LOCKED_USER = (
     select(*seals.columns(User)).where(User.id == bindparam("user")).with_for_update(key_share=True)
 )
@@ -61,12 +65,14 @@ def begin_upload(
     day: date,
     limits: Limits,
     *,
-    beside: int = 0,
+    at_most: int | None = None,
+    beside: Mapping[bytes, int] = NOTHING,
 ) -> Begun:
     """Make the row of an upload that begins, with its length reserved; it expires with the day after ``day``.
 
-    The caller inserts it, and stops an upload that stores more than there is room. ``beside`` is what lies in the store
-    for the same request and is reserved nowhere. Raises ``TooLarge``, ``QuotaExceeded``, ``TooManyUploads``.
+    The caller inserts it, and stops an upload that stores more than there is room. A whole body of unknown length, of
+    which ``at_most`` so much may come, reserves some and asks ``reserve_more``. ``beside`` are the uploads of the same
+    request that are stored, with their bytes. Raises ``TooLarge``, ``QuotaExceeded``, ``TooManyUploads``.
     """
     if length is not None and length > limits.largest:
         raise TooLarge(limits.largest)
@@ -76,10 +82,37 @@ def begin_upload(
     under_way = [row for row in others if row.expires_at > started]
     if kind != WHOLE and sum(row.kind not in {WHOLE, REKEY} for row in under_way) >= limits.open_uploads:
         raise TooManyUploads(limits.open_uploads)
+    _settle(session, others, beside)
     room = _room(owner, others, limits, beside)
     if room is not None and (length or 0) > room:
         raise QuotaExceeded(limits.quota)
-    return Begun(new_upload(user_id, kind, length, day), room)
+    reserved = length
+    if room is not None and length is None and kind == WHOLE:
+        reserved = room = max(0, min(room, STEP if at_most is None else min(STEP, at_most)))
+    return Begun(new_upload(user_id, kind, reserved, day), room)
+
+
+def reserve_more(session: Session, user_id: bytes, upload_id: bytes, wanted: int, limits: Limits) -> int:
+    """Reserve what a body of unknown length needs, and some more; return how many bytes it may store now.
+
+    Raises ``QuotaExceeded``, ``Gone``.
+    """
+    locked_user(session, user_id)
+    row = session.get(Upload, upload_id, with_for_update=True)
+    if row is None:
+        raise Gone
+    room = room_of(session, row, limits) or 0
+    if wanted > room:
+        raise QuotaExceeded(limits.quota)
+    row.reserved_bytes = min(room, wanted + STEP)
+    return row.reserved_bytes
+
+
+def _settle(session: Session, others: Sequence[Any], beside: Mapping[bytes, int]) -> None:
+    """Let bodies that are stored reserve what they stored."""
+    for row in others:
+        if row.id in beside and row.reserved_bytes != beside[row.id]:
+            session.get_one(Upload, row.id).reserved_bytes = beside[row.id]
 
 
 def room_of(session: Session, upload: Upload, limits: Limits) -> int | None:
@@ -97,11 +130,13 @@ def _not_made(session: Session, user_id: bytes, now: datetime, limits: Limits) -
     ]
 
 
-def _room(owner: Any, others: Sequence[Any], limits: Limits, beside: int = 0) -> int | None:
+def _room(
+    owner: Any, others: Sequence[Any], limits: Limits, beside: Mapping[bytes, int] = NOTHING
+) -> int | None:
     if not limits.quota:
         return None
-    reserved = sum(row.reserved_bytes or 0 for row in others)
-    return limits.quota - int(owner.stored_bytes) - reserved - beside
+    reserved = sum(beside.get(row.id, row.reserved_bytes or 0) for row in others)
+    return limits.quota - int(owner.stored_bytes) - reserved
 
 
 def new_upload(user_id: bytes, kind: str, length: int | None, day: date) -> Upload:

@@ -8,11 +8,13 @@ row names; cut off after it, the document is there.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+import structlog
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
@@ -56,10 +58,12 @@ from vault.services.documents import signed
 from vault.services.downloads import Downloads
 from vault.services.grants import find_recipients, grant, owner_self, unique, waiting_wrap
 from vault.services.pipeline import Pipeline, Read, pieces_of, within
-from vault.services.quota import WHOLE, Limits, begin_upload, locked_user
+from vault.services.quota import WHOLE, Limits, begin_upload, locked_user, reserve_more
 from vault.services.transactions import Transactions
 from vault.services.unlocked import UnlockedAccount, hold, is_current
 from vault.storage.protocol import BlobStore
+
+log = structlog.get_logger("vault.uploads")
 
 _UPLOAD = select(*seals.columns(Upload)).where(Upload.id == bindparam("upload"))
 
@@ -79,6 +83,12 @@ class Received:
     @property
     def length(self) -> int:
         return sum(segment.length for segment in self.segments)
+
+
+def _stored(drafts: Sequence[Draft]) -> dict[bytes, int]:
+    return {
+        segment.id: draft.received.stored_bytes for draft in drafts for segment in draft.received.segments
+    }
 
 
 class Uploads:
@@ -145,18 +155,20 @@ class Uploads:
         media_type: str | None = None,
         path: tuple[str, ...] = (),
         length: int | None = None,
-        beside: int = 0,
+        at_most: int | None = None,
+        beside: Sequence[Draft] = (),
     ) -> Draft:
         """Receive one body and make it durable, as ``receive`` does; it is no document until ``make_documents``.
 
-        ``beside`` is what the drafts that will be documents together with this one have stored.
+        Of a body without a length ``at_most`` so much may come. ``beside`` are the drafts that will be documents
+        together with this one.
         """
         if length is not None and length > self.largest:
             raise TooLarge(self.largest)
         shown = names.check_name(names.last_part(name)) if name is not None else None
         folders, kind = names.check_path(path), names.media_type(media_type, shown or "")
         upload_id, room = self._transactions.writing(
-            lambda session: self._begin(session, account, length, beside)
+            lambda session: self._begin(session, account, length, at_most, _stored(beside))
         )
         segment, digest = Segment(upload_id, new_secret(), 0), hashlib.sha256()
         pipeline = Pipeline(
@@ -169,7 +181,8 @@ class Uploads:
             keep_empty=True,
         )
         try:
-            total = self._store_body(pipeline, read, length, room)
+            more = partial(self._reserve_more, account.user_id, upload_id) if length is None else None
+            total = self._store_body(pipeline, read, length, room, more)
         except BaseException:
             self._let_expire({upload_id: pipeline.stored_bytes})
             raise
@@ -200,22 +213,27 @@ class Uploads:
 
     def give_up(self, drafts: Sequence[Draft]) -> None:
         """Let drafts that will be no documents expire now."""
-        self._let_expire(
-            {
-                segment.id: draft.received.stored_bytes
-                for draft in drafts
-                for segment in draft.received.segments
-            }
-        )
+        self._let_expire(_stored(drafts))
 
     def _begin(
-        self, session: Session, account: UnlockedAccount, length: int | None, beside: int
+        self,
+        session: Session,
+        account: UnlockedAccount,
+        length: int | None,
+        at_most: int | None,
+        beside: Mapping[bytes, int],
     ) -> tuple[bytes, int | None]:
         begun = begin_upload(
-            session, account.user_id, WHOLE, length, clock.now().date(), self._limits, beside=beside
-        )
+            session, account.user_id, WHOLE, length, clock.now().date(), self._limits,
+            at_most=at_most, beside=beside,
+        )  # fmt: skip
         seals.insert(session, begun.row)
         return begun.row.id, begun.room
+
+    def _reserve_more(self, user_id: bytes, upload_id: bytes, wanted: int) -> int:
+        return self._transactions.writing(
+            lambda session: reserve_more(session, user_id, upload_id, wanted, self._limits)
+        )
 
     def _let_expire(self, stored: Mapping[bytes, int]) -> None:
         """Let broken-off uploads expire now, for the next sweep to destroy; a failure here only delays that.
@@ -233,14 +251,21 @@ class Uploads:
 
         try:
             self._transactions.writing(work)
-        except VaultError:
-            return
+        except VaultError as error:
+            log.warning("upload_left_to_expire", error=type(error).__name__)
 
-    def _store_body(self, pipeline: Pipeline, read: Read, length: int | None, room: int | None) -> int:
+    def _store_body(
+        self,
+        pipeline: Pipeline,
+        read: Read,
+        length: int | None,
+        room: int | None,
+        more: Callable[[int], int] | None,
+    ) -> int:
         """Feed a body to the pipeline and return its length; what does not fit into ``room`` ends it."""
         total = 0
         with pipeline:
-            for piece in within(room, self._limits.quota, pipeline, pieces_of(read)):
+            for piece in within(room, self._limits.quota, pipeline, pieces_of(read), more):
                 total += len(piece)
                 if total > self.largest:
                     raise TooLarge(self.largest)
