@@ -475,6 +475,54 @@ def test_a_plain_run_is_refused_while_somebody_else_has_an_older_key(
         assert keys_in_rows(promoted) == before and states(promoted)[key_id(old)].rows
 
 
+def edited_entry(vault: Vault, sequence: int) -> None:
+    """What somebody with the master key of ``vault`` does to an entry of the audit chain: its seal fits, its hash not."""
+    attacker = Attacker(vault)
+    row = attacker.row("audit_entry", sequence=sequence)
+    attacker.update("audit_entry", row["id"], detail="edited")
+    attacker.reseal("audit_entry", row["id"])
+
+
+def test_a_broken_chain_stops_a_compromised_run_before_it_changes_anything(
+    anchored: tuple[Vault, int, bytes],
+) -> None:
+    vault, sequence, document = anchored
+    old = key_of(vault)
+    with server(vault, NEW, old) as promoted:
+        edited_entry(vault, 5)
+        before = keys_in_rows(promoted), len(promoted.audit())
+        with promoted.services() as bundle:
+            for run in (bundle.masterkey.dry_run, bundle.masterkey.rotate):
+                with pytest.raises(AuditBroken, match="position 5.*--broken-chain.*up to position 4"):
+                    run(compromised=True, anchored=sequence)
+        assert (keys_in_rows(promoted), len(promoted.audit())) == before
+        assert states(promoted)[key_id(old)].compromised_at is None
+        promoted.members["alice"].account = log_in(promoted, "alice").account
+        assert promoted.read("alice", document) == b"first", "nobody is locked out"
+
+
+def test_a_broken_chain_is_believed_up_to_its_first_fault_where_that_is_asked(
+    anchored: tuple[Vault, int, bytes],
+) -> None:
+    vault, sequence, document = anchored
+    old = key_of(vault)
+    later = ("document", vault.upload("alice", b"behind the fault"))
+    edited_entry(vault, sequence)
+    with server(vault, NEW, old) as promoted:
+        with promoted.services() as bundle:
+            would = bundle.masterkey.dry_run(compromised=True, broken_chain=True)
+        done = rotate(promoted, compromised=True, broken_chain=True)
+        assert later in named(done.refused) and done.refused == would.refused and not done.retired
+        noted = [detail for act, _, _, detail in promoted.audit() if act == "key_compromised"]
+        assert noted == [f"{key_id(old).hex()} {sequence - 1}"]
+        with pytest.raises(AuditBroken, match="--broken-chain"):
+            rotate(promoted, compromised=True)
+        again = rotate(promoted, compromised=True, broken_chain=True, accepted=named(done.refused))
+        assert again.refused == [] and again.retired == [key_id(old)]
+        promoted.members["alice"].account = log_in(promoted, "alice").account
+        assert promoted.read("alice", document) == b"first"
+
+
 def test_the_register_put_back_does_not_make_a_plain_run_possible(
     anchored: tuple[Vault, int, bytes],
 ) -> None:

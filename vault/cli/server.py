@@ -334,6 +334,10 @@ def _named(context: click.Context, parameter: click.Parameter, values: tuple[str
 )  # fmt: skip
 @click.option("--without-anchor", is_flag=True, help="With --compromised: believe the audit chain as it is.")
 @click.option(
+    "--broken-chain", is_flag=True,
+    help="With --compromised: where the audit chain is broken, believe it up to the entry before that.",
+)  # fmt: skip
+@click.option(
     "--accept", "accepted", metavar="TABLE:ID", multiple=True, callback=_named,
     help="With --compromised: seal this row anew as it is, although the anchor does not know it so. Repeat it.",
 )  # fmt: skip
@@ -348,6 +352,7 @@ def rotate(
     compromised: bool,
     copy: Path | None,
     without_anchor: bool,
+    broken_chain: bool,
     accepted: list[Named],
     dropped: list[Named],
     json_: bool,
@@ -356,13 +361,18 @@ def rotate(
 
     Exit code 2 when rows were refused; they stay as they are.
     """
-    if (accepted or dropped) and not compromised:
-        raise click.UsageError("--accept and --drop go with --compromised.")
+    if (accepted or dropped or broken_chain) and not compromised:
+        raise click.UsageError("--accept, --drop and --broken-chain go with --compromised.")
     if dropped and dry_run:
         raise click.UsageError("--drop cannot be tried: leave it out, and the row is shown as refused.")
     with opened() as vault, _bar() as tell:
         anchored = _anchored(vault, copy) if compromised and not without_anchor else None
-        how: dict[str, Any] = {"compromised": compromised, "anchored": anchored, "accepted": accepted}
+        how: dict[str, Any] = {
+            "compromised": compromised,
+            "anchored": anchored,
+            "broken_chain": broken_chain,
+            "accepted": accepted,
+        }
         if dry_run:
             done = vault.masterkey.dry_run(tell, **how)
         else:

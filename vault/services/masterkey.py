@@ -235,11 +235,15 @@ class MasterKeyRotation:
         *,
         compromised: bool = False,
         anchored: int | None = None,
+        broken_chain: bool = False,
         accepted: Collection[Named] = (),
     ) -> Outcome:
         """Do all that ``rotate`` would do to the rows as they are, and write none of it."""
         outcome = Outcome()
-        trusted = self._would_trust(anchored, frozenset(accepted)) if compromised else None
+        trusted = None
+        if compromised:
+            anchored = self._sound(anchored, broken_chain)
+            trusted = self._would_trust(anchored, frozenset(accepted), broken_chain)
         with self._transactions.reading() as session, seals.unsafe_believing_all_keys(session):
             if not compromised:
                 _refuse_compromised(session, self._older(_register(session)))
@@ -256,10 +260,10 @@ class MasterKeyRotation:
         outcome.missed = _missed(accepted, outcome)
         return outcome
 
-    def _would_trust(self, anchored: int | None, accepted: frozenset[Named]) -> _Trusted:
+    def _would_trust(self, anchored: int | None, accepted: frozenset[Named], broken_chain: bool) -> _Trusted:
         with self._transactions.reading() as session:
             limit = _limit(session, self._older(_register(session)), anchored)
-        return self._trusted(limit, accepted)
+        return self._trusted(limit, accepted, broken_chain)
 
     def _try(self, model: type[Any], row: Any, trusted: _Trusted | None, outcome: Outcome) -> None:
         is_accepted = trusted is not None and trusted.accepts(model.__tablename__, row)
@@ -274,6 +278,7 @@ class MasterKeyRotation:
         end: bool = False,
         compromised: bool = False,
         anchored: int | None = None,
+        broken_chain: bool = False,
         accepted: Collection[Named] = (),
         dropped: Collection[Named] = (),
     ) -> Outcome:
@@ -282,15 +287,19 @@ class MasterKeyRotation:
         With ``end`` what would be waited for ends now. With ``compromised`` it ends first, and only rows are sealed
         anew that the audit chain knows up to its entry ``anchored``, or as far as an earlier run believed it, and
         those ``accepted``; those ``dropped`` are deleted. Raises ``Conflict`` while another one runs, where this
-        server does not seal with the newest key, and without ``compromised`` where somebody else has an older one.
+        server does not seal with the newest key, and without ``compromised`` where somebody else has an older one;
+        and ``AuditBroken``, with nothing changed, where the chain has a fault and is not to be believed up to it
+        (``broken_chain``).
         """
         with self._alone(), seals.unsafe_believing_all_keys(self._transactions.session):
+            if compromised:
+                anchored = self._sound(anchored, broken_chain)
             limit = self._begin(compromised, anchored)
             outcome, trusted = Outcome(), None
             if end or compromised:
                 outcome.ended = self._end_waiting(bury=not compromised)
             if limit is not None:
-                trusted = self._trusted(limit, frozenset(accepted))
+                trusted = self._trusted(limit, frozenset(accepted), broken_chain)
                 outcome.dropped = self._drop(dropped, trusted)
             self._reseal_all(outcome, tell, trusted)
             if compromised:
@@ -469,15 +478,34 @@ class MasterKeyRotation:
                     )
         return lines[-1].sequence
 
-    def _trusted(self, limit: int, accepted: frozenset[Named]) -> _Trusted:
+    def _sound(self, anchored: int | None, broken_chain: bool) -> int | None:
+        """Lower ``anchored`` to the entry before the chain's first fault; raises ``AuditBroken`` unless that is asked."""
+        last = 0
+        with self._transactions.snapshot() as session:
+            try:
+                for entry in audit.walk(session):
+                    last = entry.sequence
+            except AuditBroken as broken:
+                if not broken_chain:
+                    raise AuditBroken(
+                        f"{broken} Nothing was changed. Look at `docvault check`; with --broken-chain the chain is "
+                        f"believed up to position {last}, and each row that needs more is refused."
+                    ) from broken
+                return last if anchored is None else min(last, anchored)
+        return anchored
+
+    def _trusted(self, limit: int, accepted: frozenset[Named], broken_chain: bool) -> _Trusted:
         """Replay the chain as far as the older key could not have been used to rewrite it.
 
         Behind ``limit`` only what was written under the key that seals now: an entry that a rotation gave its seal
         to may have been written by whoever has the older one.
         """
         rows: dict[Named, tuple[int, bytes]] = {}
-        with self._transactions.reading() as session:
-            for entry in audit.walk(session):
+        with self._transactions.snapshot() as session:
+            found = audit.examine(session, None) if broken_chain else audit.walk(session)
+            for entry in found:
+                if isinstance(entry, audit.Fault):
+                    continue
                 is_ours = entry.is_original and entry.key_id == self._master.key_id
                 if entry.sequence > limit and not is_ours:
                     continue
