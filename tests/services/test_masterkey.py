@@ -475,8 +475,49 @@ def test_a_plain_run_is_refused_while_somebody_else_has_an_older_key(
         assert keys_in_rows(promoted) == before and states(promoted)[key_id(old)].rows
 
 
+def test_a_third_key_does_not_make_the_second_one_stolen(anchored: tuple[Vault, int, bytes]) -> None:
+    """A row that nobody decided on keeps the first key; what was written under the second one moves with its seal."""
+    vault, sequence, document = anchored
+    old = key_of(vault)
+    with server(vault, NEW, old) as second:
+        bob = made_admin(vault, "bob")
+        assert named(rotate(second, compromised=True, anchored=sequence).refused) == [bob]
+        second.members["alice"].account = log_in(second, "alice").account
+        kept = second.upload("alice", b"under the second key")
+        with server(vault, NEXT, NEW, old) as third:
+            with pytest.raises(Conflict, match="rotate --compromised"):
+                rotate(third)
+            with third.services() as bundle:
+                would = bundle.masterkey.dry_run(compromised=True, anchored=sequence)
+            done = rotate(third, compromised=True, anchored=sequence)
+            assert named(done.refused) == named(would.refused) == [bob]
+            assert done.retired == [key_id(NEW)] and states(third)[key_id(NEW)].compromised_at is None
+            third.members["alice"].account = log_in(third, "alice").account
+            assert third.read("alice", kept) == b"under the second key"
+            assert third.read("alice", document) == b"first"
+            assert rotate(third, compromised=True, accepted=[bob]).retired == [key_id(old)]
+            assert findings(third) == []
+
+
+def test_only_the_keys_that_are_named_are_marked(anchored: tuple[Vault, int, bytes]) -> None:
+    vault, sequence, _ = anchored
+    old = key_of(vault)
+    later = ("document", vault.upload("alice", b"after the last line of the anchor"))
+    with server(vault, NEW, old) as second:
+        second.upload("bob")
+        forged = made_admin(second, "bob")
+        with server(vault, NEXT, NEW, old) as third:
+            with pytest.raises(Conflict, match="no older master key"):
+                rotate(third, compromised=True, stolen=[key_id(NEXT)])
+            assert states(third)[key_id(NEW)].compromised_at is None, "nothing is written"
+            done = rotate(third, compromised=True, anchored=sequence, stolen=[key_id(NEW)])
+            assert forged in named(done.refused) and later not in named(done.refused)
+            found = states(third)
+            assert found[key_id(NEW)].compromised_at and not found[key_id(old)].compromised_at
+
+
 def edited_entry(vault: Vault, sequence: int) -> None:
-    """What somebody with the master key of ``vault`` does to an entry of the audit chain: its seal fits, its hash not."""
+    """What somebody with the master key of ``vault`` does to an entry of the chain: its seal fits, its hash not."""
     attacker = Attacker(vault)
     row = attacker.row("audit_entry", sequence=sequence)
     attacker.update("audit_entry", row["id"], detail="edited")
@@ -493,7 +534,7 @@ def test_a_broken_chain_stops_a_compromised_run_before_it_changes_anything(
         before = keys_in_rows(promoted), len(promoted.audit())
         with promoted.services() as bundle:
             for run in (bundle.masterkey.dry_run, bundle.masterkey.rotate):
-                with pytest.raises(AuditBroken, match="position 5.*--broken-chain.*up to position 4"):
+                with pytest.raises(AuditBroken, match=r"position 5.*--broken-chain.*up to position 4"):
                     run(compromised=True, anchored=sequence)
         assert (keys_in_rows(promoted), len(promoted.audit())) == before
         assert states(promoted)[key_id(old)].compromised_at is None
