@@ -741,8 +741,9 @@ def test_a_person_accepts_or_drops_what_was_refused(anchored: tuple[Vault, int, 
         refused = named(rotate(promoted, compromised=True, anchored=sequence).refused)
         forged, no_such = ("user", mallory["id"]), ("user", new_id())
         assert {forged, ("document", document)} <= set(refused)
-        with pytest.raises(Conflict, match="other rows refer to it"):
-            rotate(promoted, compromised=True, dropped=[("document", document)])
+        tried = rotate(promoted, compromised=True, dropped=[("document", document)])
+        assert f"document {document.hex()}: was not dropped, other rows refer to it" in tried.refused
+        assert len(tried.refused) == len(refused) and tried.dropped == tried.missed == []
         kept = [row for row in refused if row != forged]
         fits = ("user", promoted.members["bob"].account.user_id)
         done = rotate(promoted, compromised=True, accepted=kept, dropped=[forged, fits, no_such])
@@ -753,6 +754,20 @@ def test_a_person_accepts_or_drops_what_was_refused(anchored: tuple[Vault, int, 
         assert acts.count(("row_dropped", mallory["id"].hex())) == 1
         assert acts.count(("row_accepted", document.hex())) == 1
         log_in(promoted, "alice")
+
+
+def test_a_row_that_cannot_be_dropped_does_not_stop_the_first_run(
+    anchored: tuple[Vault, int, bytes],
+) -> None:
+    vault, sequence, document = anchored
+    old = key_of(vault)
+    bob = made_admin(vault, "bob")
+    with server(vault, NEW, old) as promoted:
+        done = rotate(promoted, compromised=True, anchored=sequence, dropped=[bob])
+        assert done.refused == [f"user {bob[1].hex()}: was not dropped, other rows refer to it"]
+        promoted.members["alice"].account = log_in(promoted, "alice").account
+        assert promoted.read("alice", document) == b"first", "the run came to its end"
+        assert Attacker(vault).row("user", id=bob[1])["seal_key_id"] == key_id(old)
 
 
 def test_a_dry_run_tells_what_a_compromised_run_would_refuse(anchored: tuple[Vault, int, bytes]) -> None:

@@ -380,6 +380,8 @@ def rotate(
     """
     if (accepted or dropped or broken_chain or stolen) and not compromised:
         raise click.UsageError("--accept, --drop, --key and --broken-chain go with --compromised.")
+    if set(accepted) & set(dropped):
+        raise click.UsageError("A row is accepted or dropped, not both.")
     if dropped and dry_run:
         raise click.UsageError("--drop cannot be tried: leave it out, and the row is shown as refused.")
     with opened() as vault, _bar() as tell:

@@ -313,10 +313,11 @@ class MasterKeyRotation:
                 outcome.ended = self._end_waiting(bury=not compromised)
             if believed is not None:
                 trusted = self._trusted(*believed, frozenset(accepted), broken_chain)
-                outcome.dropped = self._drop(dropped, trusted)
             self._reseal_all(outcome, tell, trusted)
             if compromised:
                 self._patiently(self._end_moving)
+            if trusted is not None:
+                self._drop(dropped, trusted, outcome)
             outcome.missed = _missed([*accepted, *dropped], outcome)
             outcome.retired = self._retire()
             with self._transactions.reading() as session:
@@ -338,7 +339,7 @@ class MasterKeyRotation:
     def _begin(
         self, compromised: bool, anchored: int | None, stolen: Collection[bytes]
     ) -> tuple[int, frozenset[bytes]] | None:
-        """Write down that it begins; return up to which entry a compromised one believes all keys, and the good ones."""
+        """Write down that it begins; return how far a compromised one believes all keys, and which are good."""
 
         def work(session: Session) -> tuple[int, frozenset[bytes]] | None:
             register, known = _register(session), set(self._master.key_ids)
@@ -549,16 +550,21 @@ class MasterKeyRotation:
         if passed:
             self._transactions.record(Event("rotation_ended", detail="compromised"))
 
-    def _drop(self, dropped: Iterable[Named], trusted: _Trusted) -> list[str]:
-        """Delete refused rows that a person gave up, those first that refer to others; return their names."""
+    def _drop(self, dropped: Iterable[Named], trusted: _Trusted, outcome: Outcome) -> None:
+        """Delete refused rows that a person gave up, those first that refer to others; tell which stay, and why."""
         models = {model.__tablename__: model for model in _models() if model is not MasterKey}
         order = [table.name for table in reversed(Base.metadata.sorted_tables)]
         named = [(table, row_id) for table, row_id in dropped if table in models.keys() - seals.UNTRACKED]
-        return [
-            _name(table, row_id)
-            for table, row_id in sorted(named, key=lambda row: order.index(row[0]))
-            if self._patiently(partial(self._drop_one, models[table], row_id, trusted))
-        ]
+        for table, row_id in sorted(named, key=lambda row: order.index(row[0])):
+            name, why = _name(table, row_id), ""
+            try:
+                if not self._patiently(partial(self._drop_one, models[table], row_id, trusted)):
+                    continue
+                outcome.dropped.append(name)
+            except Conflict as conflict:
+                why = f"{name}: {conflict}"
+            told = (line for line in outcome.refused if line.partition(": ")[0] != name)
+            outcome.refused = [*told, *([why] if why else [])]
 
     def _drop_one(self, model: type[Any], row_id: bytes, trusted: _Trusted, session: Session) -> bool:
         statement = select(*seals.columns(model)).where(model.id == row_id, self._is_below(model))
@@ -569,7 +575,7 @@ class MasterKeyRotation:
         try:
             seals.discard(session, model, [row_id])
         except IntegrityError as error:
-            raise Conflict(f"{_name(table, row_id)} was not dropped: other rows refer to it.") from error
+            raise Conflict("was not dropped, other rows refer to it") from error
         self._transactions.record(Event("row_dropped", None, table, row_id))
         return True
 
