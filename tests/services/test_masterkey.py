@@ -612,6 +612,23 @@ def test_what_was_refused_opens_no_more_and_gets_no_new_seal(anchored: tuple[Vau
         assert log_in(promoted, "bob").account.is_admin, "a person has answered for it"
 
 
+def test_the_register_s_row_removed_does_not_make_a_stolen_key_good(
+    anchored: tuple[Vault, int, bytes],
+) -> None:
+    vault, sequence, _ = anchored
+    old, attacker = key_of(vault), Attacker(vault)
+    with server(vault, NEW, old) as promoted:
+        bob = made_admin(vault, "bob")
+        assert named(rotate(promoted, compromised=True, anchored=sequence).refused) == [bob]
+        attacker.remove("master_key", attacker.row("master_key", key_id=key_id(old))["id"])
+        with pytest.raises(Unreadable):
+            log_in(promoted, "bob")
+        log_in(promoted, "dora")
+        again = rotate(promoted, compromised=True, anchored=sequence)
+        assert named(again.refused) == [bob] and states(promoted)[key_id(old)].compromised_at
+        assert rotate(promoted, compromised=True, accepted=[bob]).retired == [key_id(old)]
+
+
 def test_a_document_that_was_refused_takes_no_list_away(anchored: tuple[Vault, int, bytes]) -> None:
     vault, sequence, document = anchored
     old, attacker = key_of(vault), Attacker(vault)
