@@ -385,7 +385,7 @@ def rotate(
     if dropped and dry_run:
         raise click.UsageError("--drop cannot be tried: leave it out, and the row is shown as refused.")
     with opened() as vault, _bar() as tell:
-        anchored = _anchored(vault, copy) if compromised and not without_anchor else None
+        anchored = _anchored(vault, copy, broken_chain) if compromised and not without_anchor else None
         how: dict[str, Any] = {
             "compromised": compromised,
             "anchored": anchored,
@@ -404,10 +404,10 @@ def rotate(
     sys.exit(2 if done.refused or done.missed else 0)
 
 
-def _anchored(vault: Services, copy: Path | None) -> int:
+def _anchored(vault: Services, copy: Path | None, broken_chain: bool) -> int:
     path = copy or vault.settings.anchor_file
     if path is not None:
-        return vault.masterkey.anchored(path)
+        return vault.masterkey.anchored(path, broken_chain=broken_chain)
     raise click.ClickException(
         "There is no anchor here (DOCVAULT_ANCHOR_FILE), and whoever has an older key could have written the audit "
         "chain anew. Fetch the anchor file, or look at `docvault check` and say --without-anchor."

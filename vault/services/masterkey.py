@@ -487,8 +487,11 @@ class MasterKeyRotation:
 
     # Compromised
 
-    def anchored(self, path: Path) -> int:
-        """Return up to which entry an anchor file vouches for the audit chain; raises ``AuditBroken`` if not at all."""
+    def anchored(self, path: Path, *, broken_chain: bool = False) -> int:
+        """Return up to which entry an anchor file vouches for the audit chain; raises ``AuditBroken`` if not at all.
+
+        With ``broken_chain`` the lines before the first that does not fit are enough.
+        """
         try:
             lines = binding(read_lines(path))
         except OSError as error:
@@ -498,12 +501,16 @@ class MasterKeyRotation:
         if not lines:
             raise AuditBroken(f"The anchor file {path} has no line.")
         with self._transactions.reading() as session:
+            fits = 0
             for line in lines:
                 if audit.hash_at(session, line.sequence) != line.entry_hash:
+                    if broken_chain and fits:
+                        return fits
                     raise AuditBroken(
                         f"Position {line.sequence} of the audit chain is not the one that {path} knows."
                     )
-        return lines[-1].sequence
+                fits = line.sequence
+        return fits
 
     def _sound(self, anchored: int | None, broken_chain: bool) -> int | None:
         """Lower ``anchored`` to before the chain's first fault; raises ``AuditBroken`` where that is not asked for."""
