@@ -475,6 +475,26 @@ def test_a_plain_run_is_refused_while_somebody_else_has_an_older_key(
         assert keys_in_rows(promoted) == before and states(promoted)[key_id(old)].rows
 
 
+def test_a_commit_while_the_chain_is_walked_does_not_break_it(
+    any_vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vault.services import audit
+
+    read, left = audit._head, [1]
+
+    def head(session: Any) -> Any:
+        found = read(session)
+        if left and left.pop():
+            any_vault.upload("alice", b"meanwhile")
+        return found
+
+    monkeypatch.setattr(audit, "_head", head)
+    with server(any_vault, NEW, key_of(any_vault)) as promoted, promoted.services() as bundle:
+        assert bundle.masterkey._sound(None, broken_chain=False) is None and not left
+        left.append(1)
+        assert bundle.sweep._verify_some(audit.START) is None and not left
+
+
 def test_a_third_key_does_not_make_the_second_one_stolen(anchored: tuple[Vault, int, bytes]) -> None:
     """A row that nobody decided on keeps the first key; what was written under the second one moves with its seal."""
     vault, sequence, document = anchored
