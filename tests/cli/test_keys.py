@@ -114,16 +114,41 @@ def test_a_refused_row_is_accepted_by_its_name(command: Command, vault: Vault, t
     for words in ((*how, "--dry-run"), how):
         refused = command(*words)
         assert refused.code == 2 and f"Refused: {bob}: the audit chain does not know it so" in refused.out
-    assert "somebody else" in command("keys", "status").out
+    told = command("keys", "status").out
+    assert "somebody else" in told and "before the next key is promoted" in told.replace("\n", " ")
     plain = command("keys", "rotate")
     assert plain.code == 1 and "--compromised" in plain.err
     assert command("keys", "rotate", "--accept", bob.replace(" ", ":")).code == 2
+    assert "not both" in command(*how, "--accept", "user:00", "--drop", "user:00").err
+    assert command("keys", "rotate", "--broken-chain").code == command(*how, "--key", "no id").code == 2
+    assert "no older master key" in command(*how, "--key", NEW_ID).err
     assert "cannot be tried" in command(*how, "--dry-run", "--drop", "user:00").err
     assert "TABLE:ID" in command(*how, "--accept", bob).err
     other = command(*how, "--drop", "user:00")
     assert other.code == 2 and "Not refused: user 00" in other.out
     done = command(*how, "--accept", bob.replace(" ", ":"))
     assert done.code == 0 and f"Accepted: {bob}" in done.out and "is retired" in done.out, done.text
+
+
+def test_a_broken_chain_is_believed_up_to_the_last_line_of_the_anchor_that_fits(
+    command: Command, vault: Vault, tmp_path: Path
+) -> None:
+    old, anchor = key_of(vault), tmp_path / "anchor"
+    assert command.set(anchor_file=anchor)("audit", "anchor").code == 0
+    first = len(vault.audit())
+    while anchor.read_text().count("\n") < 2:
+        vault.upload("alice")
+        assert command("audit", "anchor").code == 0
+    copy = tmp_path / "copy"
+    lines = anchor.read_text().splitlines()
+    command.set(master_key=NEW, master_key_fallbacks=old)
+    copy.write_text("\n".join([*lines[:-1], re.sub("[0-9a-f]{64}", "00" * 32, lines[-1])]) + "\n")
+    how = ("keys", "rotate", "--compromised", "--anchor", str(copy))
+    assert "is not the one that" in command(*how).err
+    done = command(*how, "--broken-chain")
+    assert done.code == 2 and "Refused: document" in done.out, done.text
+    noted = [detail for act, _, _, detail in vault.audit() if act == "key_compromised"]
+    assert noted == [f"{key_id(old).hex()} {first}"]
 
 
 # Where a key comes from

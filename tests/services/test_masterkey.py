@@ -475,6 +475,115 @@ def test_a_plain_run_is_refused_while_somebody_else_has_an_older_key(
         assert keys_in_rows(promoted) == before and states(promoted)[key_id(old)].rows
 
 
+def test_a_commit_while_the_chain_is_walked_does_not_break_it(
+    any_vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vault.services import audit
+
+    read, left = audit._head, [1]
+
+    def head(session: Any) -> Any:
+        found = read(session)
+        if left and left.pop():
+            any_vault.upload("alice", b"meanwhile")
+        return found
+
+    monkeypatch.setattr(audit, "_head", head)
+    with server(any_vault, NEW, key_of(any_vault)) as promoted, promoted.services() as bundle:
+        assert bundle.masterkey._sound(None, broken_chain=False) is None and not left
+        left.append(1)
+        assert bundle.sweep._verify_some(audit.START) is None and not left
+
+
+def test_a_third_key_does_not_make_the_second_one_stolen(anchored: tuple[Vault, int, bytes]) -> None:
+    """A row that nobody decided on keeps the first key; what was written under the second one moves with its seal."""
+    vault, sequence, document = anchored
+    old = key_of(vault)
+    with server(vault, NEW, old) as second:
+        bob = made_admin(vault, "bob")
+        assert named(rotate(second, compromised=True, anchored=sequence).refused) == [bob]
+        second.members["alice"].account = log_in(second, "alice").account
+        kept = second.upload("alice", b"under the second key")
+        with server(vault, NEXT, NEW, old) as third:
+            with pytest.raises(Conflict, match="rotate --compromised"):
+                rotate(third)
+            with third.services() as bundle:
+                would = bundle.masterkey.dry_run(compromised=True, anchored=sequence)
+            done = rotate(third, compromised=True, anchored=sequence)
+            assert named(done.refused) == named(would.refused) == [bob]
+            assert done.retired == [key_id(NEW)] and states(third)[key_id(NEW)].compromised_at is None
+            third.members["alice"].account = log_in(third, "alice").account
+            assert third.read("alice", kept) == b"under the second key"
+            assert third.read("alice", document) == b"first"
+            assert rotate(third, compromised=True, accepted=[bob]).retired == [key_id(old)]
+            assert findings(third) == []
+
+
+def test_only_the_keys_that_are_named_are_marked(anchored: tuple[Vault, int, bytes]) -> None:
+    vault, sequence, _ = anchored
+    old = key_of(vault)
+    later = ("document", vault.upload("alice", b"after the last line of the anchor"))
+    with server(vault, NEW, old) as second:
+        second.upload("bob")
+        forged = made_admin(second, "bob")
+        with server(vault, NEXT, NEW, old) as third:
+            with pytest.raises(Conflict, match="no older master key"):
+                rotate(third, compromised=True, stolen=[key_id(NEXT)])
+            assert states(third)[key_id(NEW)].compromised_at is None, "nothing is written"
+            done = rotate(third, compromised=True, anchored=sequence, stolen=[key_id(NEW)])
+            assert forged in named(done.refused) and later not in named(done.refused)
+            found = states(third)
+            assert found[key_id(NEW)].compromised_at and not found[key_id(old)].compromised_at
+
+
+def edited_entry(vault: Vault, sequence: int) -> None:
+    """What somebody with the master key of ``vault`` does to an entry of the chain: its seal fits, its hash not."""
+    attacker = Attacker(vault)
+    row = attacker.row("audit_entry", sequence=sequence)
+    attacker.update("audit_entry", row["id"], detail="edited")
+    attacker.reseal("audit_entry", row["id"])
+
+
+def test_a_broken_chain_stops_a_compromised_run_before_it_changes_anything(
+    anchored: tuple[Vault, int, bytes],
+) -> None:
+    vault, sequence, document = anchored
+    old = key_of(vault)
+    with server(vault, NEW, old) as promoted:
+        edited_entry(vault, 5)
+        before = keys_in_rows(promoted), len(promoted.audit())
+        with promoted.services() as bundle:
+            for run in (bundle.masterkey.dry_run, bundle.masterkey.rotate):
+                with pytest.raises(AuditBroken, match=r"position 5.*--broken-chain.*up to position 4"):
+                    run(compromised=True, anchored=sequence)
+        assert (keys_in_rows(promoted), len(promoted.audit())) == before
+        assert states(promoted)[key_id(old)].compromised_at is None
+        promoted.members["alice"].account = log_in(promoted, "alice").account
+        assert promoted.read("alice", document) == b"first", "nobody is locked out"
+
+
+def test_a_broken_chain_is_believed_up_to_its_first_fault_where_that_is_asked(
+    anchored: tuple[Vault, int, bytes],
+) -> None:
+    vault, sequence, document = anchored
+    old = key_of(vault)
+    later = ("document", vault.upload("alice", b"behind the fault"))
+    edited_entry(vault, sequence)
+    with server(vault, NEW, old) as promoted:
+        with promoted.services() as bundle:
+            would = bundle.masterkey.dry_run(compromised=True, broken_chain=True)
+        done = rotate(promoted, compromised=True, broken_chain=True)
+        assert later in named(done.refused) and done.refused == would.refused and not done.retired
+        noted = [detail for act, _, _, detail in promoted.audit() if act == "key_compromised"]
+        assert noted == [f"{key_id(old).hex()} {sequence - 1}"]
+        with pytest.raises(AuditBroken, match="--broken-chain"):
+            rotate(promoted, compromised=True)
+        again = rotate(promoted, compromised=True, broken_chain=True, accepted=named(done.refused))
+        assert again.refused == [] and again.retired == [key_id(old)]
+        promoted.members["alice"].account = log_in(promoted, "alice").account
+        assert promoted.read("alice", document) == b"first"
+
+
 def test_the_register_put_back_does_not_make_a_plain_run_possible(
     anchored: tuple[Vault, int, bytes],
 ) -> None:
@@ -521,6 +630,23 @@ def test_what_was_refused_opens_no_more_and_gets_no_new_seal(anchored: tuple[Vau
         assert any(line.startswith(f"I2 user {bob[1].hex()}: is version") for line in told)
         assert rotate(promoted, compromised=True, accepted=[bob]).retired == [key_id(old)]
         assert log_in(promoted, "bob").account.is_admin, "a person has answered for it"
+
+
+def test_the_register_s_row_removed_does_not_make_a_stolen_key_good(
+    anchored: tuple[Vault, int, bytes],
+) -> None:
+    vault, sequence, _ = anchored
+    old, attacker = key_of(vault), Attacker(vault)
+    with server(vault, NEW, old) as promoted:
+        bob = made_admin(vault, "bob")
+        assert named(rotate(promoted, compromised=True, anchored=sequence).refused) == [bob]
+        attacker.remove("master_key", attacker.row("master_key", key_id=key_id(old))["id"])
+        with pytest.raises(Unreadable):
+            log_in(promoted, "bob")
+        log_in(promoted, "dora")
+        again = rotate(promoted, compromised=True, anchored=sequence)
+        assert named(again.refused) == [bob] and states(promoted)[key_id(old)].compromised_at
+        assert rotate(promoted, compromised=True, accepted=[bob]).retired == [key_id(old)]
 
 
 def test_a_document_that_was_refused_takes_no_list_away(anchored: tuple[Vault, int, bytes]) -> None:
@@ -652,8 +778,9 @@ def test_a_person_accepts_or_drops_what_was_refused(anchored: tuple[Vault, int, 
         refused = named(rotate(promoted, compromised=True, anchored=sequence).refused)
         forged, no_such = ("user", mallory["id"]), ("user", new_id())
         assert {forged, ("document", document)} <= set(refused)
-        with pytest.raises(Conflict, match="other rows refer to it"):
-            rotate(promoted, compromised=True, dropped=[("document", document)])
+        tried = rotate(promoted, compromised=True, dropped=[("document", document)])
+        assert f"document {document.hex()}: was not dropped, other rows refer to it" in tried.refused
+        assert len(tried.refused) == len(refused) and tried.dropped == tried.missed == []
         kept = [row for row in refused if row != forged]
         fits = ("user", promoted.members["bob"].account.user_id)
         done = rotate(promoted, compromised=True, accepted=kept, dropped=[forged, fits, no_such])
@@ -664,6 +791,20 @@ def test_a_person_accepts_or_drops_what_was_refused(anchored: tuple[Vault, int, 
         assert acts.count(("row_dropped", mallory["id"].hex())) == 1
         assert acts.count(("row_accepted", document.hex())) == 1
         log_in(promoted, "alice")
+
+
+def test_a_row_that_cannot_be_dropped_does_not_stop_the_first_run(
+    anchored: tuple[Vault, int, bytes],
+) -> None:
+    vault, sequence, document = anchored
+    old = key_of(vault)
+    bob = made_admin(vault, "bob")
+    with server(vault, NEW, old) as promoted:
+        done = rotate(promoted, compromised=True, anchored=sequence, dropped=[bob])
+        assert done.refused == [f"user {bob[1].hex()}: was not dropped, other rows refer to it"]
+        promoted.members["alice"].account = log_in(promoted, "alice").account
+        assert promoted.read("alice", document) == b"first", "the run came to its end"
+        assert Attacker(vault).row("user", id=bob[1])["seal_key_id"] == key_id(old)
 
 
 def test_a_dry_run_tells_what_a_compromised_run_would_refuse(anchored: tuple[Vault, int, bytes]) -> None:

@@ -269,6 +269,11 @@ def status(json_: bool) -> None:
     for key in found:
         if key.may_be_destroyed:
             click.echo(f"{key.key_id.hex()} may be destroyed: no row is under it, and none ever will be.")
+        elif key.compromised_at is not None and key.state not in {"seals", "retired"}:
+            click.echo(
+                f"{key.key_id.hex()}: accept or drop each row that `keys rotate --compromised` refuses, before the "
+                "next key is promoted."
+            )
 
 
 STATES = {
@@ -320,6 +325,13 @@ def _named(context: click.Context, parameter: click.Parameter, values: tuple[str
         raise click.BadParameter("a row is named TABLE:ID, as in user:0f1e...") from None
 
 
+def _key_ids(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[bytes]:
+    try:
+        return [bytes.fromhex(value) for value in values]
+    except ValueError:
+        raise click.BadParameter("a key id is what `keys status` shows first.") from None
+
+
 @keys.command()
 @click.option("--dry-run", is_flag=True, help="Open every row and seal it anew, but write nothing.")
 @click.option(
@@ -332,7 +344,15 @@ def _named(context: click.Context, parameter: click.Parameter, values: tuple[str
     "--anchor", "copy", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="With --compromised: a copy of the anchor file, where the server's own may have been written by others.",
 )  # fmt: skip
+@click.option(
+    "--key", "stolen", metavar="KEY_ID", multiple=True, callback=_key_ids,
+    help="With --compromised: this older key alone, besides those marked before. Repeat it.",
+)  # fmt: skip
 @click.option("--without-anchor", is_flag=True, help="With --compromised: believe the audit chain as it is.")
+@click.option(
+    "--broken-chain", is_flag=True,
+    help="With --compromised: where the audit chain is broken, believe it up to the entry before that.",
+)  # fmt: skip
 @click.option(
     "--accept", "accepted", metavar="TABLE:ID", multiple=True, callback=_named,
     help="With --compromised: seal this row anew as it is, although the anchor does not know it so. Repeat it.",
@@ -347,7 +367,9 @@ def rotate(
     end: bool,
     compromised: bool,
     copy: Path | None,
+    stolen: list[bytes],
     without_anchor: bool,
+    broken_chain: bool,
     accepted: list[Named],
     dropped: list[Named],
     json_: bool,
@@ -356,13 +378,21 @@ def rotate(
 
     Exit code 2 when rows were refused; they stay as they are.
     """
-    if (accepted or dropped) and not compromised:
-        raise click.UsageError("--accept and --drop go with --compromised.")
+    if (accepted or dropped or broken_chain or stolen) and not compromised:
+        raise click.UsageError("--accept, --drop, --key and --broken-chain go with --compromised.")
+    if set(accepted) & set(dropped):
+        raise click.UsageError("A row is accepted or dropped, not both.")
     if dropped and dry_run:
         raise click.UsageError("--drop cannot be tried: leave it out, and the row is shown as refused.")
     with opened() as vault, _bar() as tell:
-        anchored = _anchored(vault, copy) if compromised and not without_anchor else None
-        how: dict[str, Any] = {"compromised": compromised, "anchored": anchored, "accepted": accepted}
+        anchored = _anchored(vault, copy, broken_chain) if compromised and not without_anchor else None
+        how: dict[str, Any] = {
+            "compromised": compromised,
+            "anchored": anchored,
+            "broken_chain": broken_chain,
+            "stolen": stolen,
+            "accepted": accepted,
+        }
         if dry_run:
             done = vault.masterkey.dry_run(tell, **how)
         else:
@@ -374,10 +404,10 @@ def rotate(
     sys.exit(2 if done.refused or done.missed else 0)
 
 
-def _anchored(vault: Services, copy: Path | None) -> int:
+def _anchored(vault: Services, copy: Path | None, broken_chain: bool) -> int:
     path = copy or vault.settings.anchor_file
     if path is not None:
-        return vault.masterkey.anchored(path)
+        return vault.masterkey.anchored(path, broken_chain=broken_chain)
     raise click.ClickException(
         "There is no anchor here (DOCVAULT_ANCHOR_FILE), and whoever has an older key could have written the audit "
         "chain anew. Fetch the anchor file, or look at `docvault check` and say --without-anchor."

@@ -235,11 +235,16 @@ class MasterKeyRotation:
         *,
         compromised: bool = False,
         anchored: int | None = None,
+        broken_chain: bool = False,
+        stolen: Collection[bytes] = (),
         accepted: Collection[Named] = (),
     ) -> Outcome:
         """Do all that ``rotate`` would do to the rows as they are, and write none of it."""
         outcome = Outcome()
-        trusted = self._would_trust(anchored, frozenset(accepted)) if compromised else None
+        trusted = None
+        if compromised:
+            anchored = self._sound(anchored, broken_chain)
+            trusted = self._would_trust(anchored, stolen, frozenset(accepted), broken_chain)
         with self._transactions.reading() as session, seals.unsafe_believing_all_keys(session):
             if not compromised:
                 _refuse_compromised(session, self._older(_register(session)))
@@ -256,10 +261,19 @@ class MasterKeyRotation:
         outcome.missed = _missed(accepted, outcome)
         return outcome
 
-    def _would_trust(self, anchored: int | None, accepted: frozenset[Named]) -> _Trusted:
+    def _would_trust(
+        self,
+        anchored: int | None,
+        stolen: Collection[bytes],
+        accepted: frozenset[Named],
+        broken_chain: bool,
+    ) -> _Trusted:
         with self._transactions.reading() as session:
-            limit = _limit(session, self._older(_register(session)), anchored)
-        return self._trusted(limit, accepted)
+            older = self._older(_register(session))
+            marked = _stolen(session, older, stolen)
+            limit = _limit(session, marked, anchored)
+            good = self._good(session, older, marked)
+        return self._trusted(limit, good, accepted, broken_chain)
 
     def _try(self, model: type[Any], row: Any, trusted: _Trusted | None, outcome: Outcome) -> None:
         is_accepted = trusted is not None and trusted.accepts(model.__tablename__, row)
@@ -274,27 +288,36 @@ class MasterKeyRotation:
         end: bool = False,
         compromised: bool = False,
         anchored: int | None = None,
+        broken_chain: bool = False,
+        stolen: Collection[bytes] = (),
         accepted: Collection[Named] = (),
         dropped: Collection[Named] = (),
     ) -> Outcome:
         """Seal every row anew that is under an older key, then retire each older key that nothing is under any more.
 
-        With ``end`` what would be waited for ends now. With ``compromised`` it ends first, and only rows are sealed
-        anew that the audit chain knows up to its entry ``anchored``, or as far as an earlier run believed it, and
-        those ``accepted``; those ``dropped`` are deleted. Raises ``Conflict`` while another one runs, where this
-        server does not seal with the newest key, and without ``compromised`` where somebody else has an older one.
+        With ``end`` what would be waited for ends now. With ``compromised`` it ends first, and of the rows under a
+        key that somebody else has only those are sealed anew that the audit chain knows up to its entry ``anchored``,
+        or as far as an earlier run believed it, and those ``accepted``; those ``dropped`` are deleted. Such keys are
+        those marked before and those in ``stolen``; where there is none, every older key.
+
+        Raises ``Conflict`` while another one runs, where this server does not seal with the newest key, and without
+        ``compromised`` where somebody else has an older one; and ``AuditBroken``, with nothing changed, where the
+        chain has a fault and is not to be believed up to it (``broken_chain``).
         """
         with self._alone(), seals.unsafe_believing_all_keys(self._transactions.session):
-            limit = self._begin(compromised, anchored)
+            if compromised:
+                anchored = self._sound(anchored, broken_chain)
+            believed = self._begin(compromised, anchored, stolen)
             outcome, trusted = Outcome(), None
             if end or compromised:
                 outcome.ended = self._end_waiting(bury=not compromised)
-            if limit is not None:
-                trusted = self._trusted(limit, frozenset(accepted))
-                outcome.dropped = self._drop(dropped, trusted)
+            if believed is not None:
+                trusted = self._trusted(*believed, frozenset(accepted), broken_chain)
             self._reseal_all(outcome, tell, trusted)
             if compromised:
                 self._patiently(self._end_moving)
+            if trusted is not None:
+                self._drop(dropped, trusted, outcome)
             outcome.missed = _missed([*accepted, *dropped], outcome)
             outcome.retired = self._retire()
             with self._transactions.reading() as session:
@@ -313,10 +336,12 @@ class MasterKeyRotation:
         except Conflict:
             return None
 
-    def _begin(self, compromised: bool, anchored: int | None) -> int | None:
-        """Write down that it begins; return up to which entry a compromised one believes the older keys."""
+    def _begin(
+        self, compromised: bool, anchored: int | None, stolen: Collection[bytes]
+    ) -> tuple[int, frozenset[bytes]] | None:
+        """Write down that it begins; return how far a compromised one believes all keys, and which are good."""
 
-        def work(session: Session) -> int | None:
+        def work(session: Session) -> tuple[int, frozenset[bytes]] | None:
             register, known = _register(session), set(self._master.key_ids)
             mine = register.get(self._master.key_id)
             for row in register.values():
@@ -331,27 +356,38 @@ class MasterKeyRotation:
             older = self._older(register)
             if not compromised:
                 _refuse_compromised(session, older)
+            marked = _stolen(session, older, stolen) if compromised else []
             begun = clock.now()
             for row in older:
                 if row.compromised_at is None:
                     row.rotating_since = row.rotating_since or begun
-                row.compromised_at = row.compromised_at or (begun if compromised else None)
+            for row in marked:
+                row.compromised_at = row.compromised_at or begun
             self._transactions.record(
                 Event("rotation_started", detail="compromised" if compromised else None)
             )
-            return self._note_limit(session, older, anchored) if compromised else None
+            if not compromised:
+                return None
+            return self._note_limit(session, marked, anchored), self._good(session, older, marked)
 
-        limit: int | None = self._transactions.writing(work)
-        return limit
+        believed: tuple[int, frozenset[bytes]] | None = self._transactions.writing(work)
+        return believed
 
     def _older(self, register: Mapping[bytes, MasterKey]) -> list[MasterKey]:
         return [row for row in register.values() if row.key_id != self._master.key_id and not row.retired_at]
 
-    def _note_limit(self, session: Session, older: Sequence[MasterKey], anchored: int | None) -> int:
+    def _good(
+        self, session: Session, older: Iterable[MasterKey], marked: Sequence[MasterKey]
+    ) -> frozenset[bytes]:
+        """Name the keys that nobody else has: a seal under them is believed."""
+        bad = {row.key_id for row in marked} | _noted_limits(session).keys()
+        return frozenset({self._master.key_id, *[row.key_id for row in older]} - bad)
+
+    def _note_limit(self, session: Session, marked: Sequence[MasterKey], anchored: int | None) -> int:
         """Write into the chain up to which entry it is believed from now on, unless it says so already."""
         session.flush()  # this waits for those who seal with an older key at this moment
-        limit, noted = _limit(session, older, anchored), _noted_limits(session)
-        for row in older:
+        limit, noted = _limit(session, marked, anchored), _noted_limits(session)
+        for row in marked:
             if row.key_id not in noted or limit < noted[row.key_id]:
                 detail = f"{row.key_id.hex()} {limit}"
                 self._transactions.record(Event("key_compromised", None, "master_key", row.id, detail=detail))
@@ -451,8 +487,11 @@ class MasterKeyRotation:
 
     # Compromised
 
-    def anchored(self, path: Path) -> int:
-        """Return up to which entry an anchor file vouches for the audit chain; raises ``AuditBroken`` if not at all."""
+    def anchored(self, path: Path, *, broken_chain: bool = False) -> int:
+        """Return up to which entry an anchor file vouches for the audit chain; raises ``AuditBroken`` if not at all.
+
+        With ``broken_chain`` the lines before the first that does not fit are enough.
+        """
         try:
             lines = binding(read_lines(path))
         except OSError as error:
@@ -462,28 +501,53 @@ class MasterKeyRotation:
         if not lines:
             raise AuditBroken(f"The anchor file {path} has no line.")
         with self._transactions.reading() as session:
+            fits = 0
             for line in lines:
                 if audit.hash_at(session, line.sequence) != line.entry_hash:
+                    if broken_chain and fits:
+                        return fits
                     raise AuditBroken(
                         f"Position {line.sequence} of the audit chain is not the one that {path} knows."
                     )
-        return lines[-1].sequence
+                fits = line.sequence
+        return fits
 
-    def _trusted(self, limit: int, accepted: frozenset[Named]) -> _Trusted:
-        """Replay the chain as far as the older key could not have been used to rewrite it.
+    def _sound(self, anchored: int | None, broken_chain: bool) -> int | None:
+        """Lower ``anchored`` to before the chain's first fault; raises ``AuditBroken`` where that is not asked for."""
+        last = 0
+        with self._transactions.snapshot() as session:
+            try:
+                for entry in audit.walk(session):
+                    last = entry.sequence
+            except AuditBroken as broken:
+                if not broken_chain:
+                    raise AuditBroken(
+                        f"{broken} Nothing was changed. Look at `docvault check`; with --broken-chain the chain is "
+                        f"believed up to position {last}, and each row that needs more is refused."
+                    ) from broken
+                return last if anchored is None else min(last, anchored)
+        return anchored
 
-        Behind ``limit`` only what was written under the key that seals now: an entry that a rotation gave its seal
-        to may have been written by whoever has the older one.
+    def _trusted(
+        self, limit: int, good: frozenset[bytes], accepted: frozenset[Named], broken_chain: bool
+    ) -> _Trusted:
+        """Replay the chain as far as a stolen key could not have been used to rewrite it.
+
+        Behind ``limit`` only what was written under a ``good`` key: an entry that a rotation gave its seal to may
+        have been written by whoever has the older one.
         """
         rows: dict[Named, tuple[int, bytes]] = {}
-        with self._transactions.reading() as session:
-            for entry in audit.walk(session):
-                is_ours = entry.is_original and entry.key_id == self._master.key_id
+        with self._transactions.snapshot() as session:
+            found = audit.examine(session, None) if broken_chain else audit.walk(session)
+            for entry in found:
+                if isinstance(entry, audit.Fault):
+                    continue
+                is_ours = entry.is_original and entry.key_id in good
                 if entry.sequence > limit and not is_ours:
                     continue
                 for table, row_id, version, seal in entry.touched:
                     rows[table, row_id] = version, seal
-        return _Trusted(rows, accepted)
+        return _Trusted(rows, good, accepted)
 
     def _end_moving(self, session: Session) -> None:
         """Write down that every row was gone over: what is still under a compromised key opens no more."""
@@ -493,16 +557,21 @@ class MasterKeyRotation:
         if passed:
             self._transactions.record(Event("rotation_ended", detail="compromised"))
 
-    def _drop(self, dropped: Iterable[Named], trusted: _Trusted) -> list[str]:
-        """Delete refused rows that a person gave up, those first that refer to others; return their names."""
+    def _drop(self, dropped: Iterable[Named], trusted: _Trusted, outcome: Outcome) -> None:
+        """Delete refused rows that a person gave up, those first that refer to others; tell which stay, and why."""
         models = {model.__tablename__: model for model in _models() if model is not MasterKey}
         order = [table.name for table in reversed(Base.metadata.sorted_tables)]
         named = [(table, row_id) for table, row_id in dropped if table in models.keys() - seals.UNTRACKED]
-        return [
-            _name(table, row_id)
-            for table, row_id in sorted(named, key=lambda row: order.index(row[0]))
-            if self._patiently(partial(self._drop_one, models[table], row_id, trusted))
-        ]
+        for table, row_id in sorted(named, key=lambda row: order.index(row[0])):
+            name, why = _name(table, row_id), ""
+            try:
+                if not self._patiently(partial(self._drop_one, models[table], row_id, trusted)):
+                    continue
+                outcome.dropped.append(name)
+            except Conflict as conflict:
+                why = f"{name}: {conflict}"
+            told = (line for line in outcome.refused if line.partition(": ")[0] != name)
+            outcome.refused = [*told, *([why] if why else [])]
 
     def _drop_one(self, model: type[Any], row_id: bytes, trusted: _Trusted, session: Session) -> bool:
         statement = select(*seals.columns(model)).where(model.id == row_id, self._is_below(model))
@@ -513,7 +582,7 @@ class MasterKeyRotation:
         try:
             seals.discard(session, model, [row_id])
         except IntegrityError as error:
-            raise Conflict(f"{_name(table, row_id)} was not dropped: other rows refer to it.") from error
+            raise Conflict("was not dropped, other rows refer to it") from error
         self._transactions.record(Event("row_dropped", None, table, row_id))
         return True
 
@@ -576,15 +645,18 @@ class MasterKeyRotation:
 class _Trusted:
     """The version and seal that each row must have, by the part of the audit chain that can be believed.
 
-    For those ``accepted`` a person answers.
+    A row under a ``good`` key needs nothing but its seal; for those ``accepted`` a person answers.
     """
 
     rows: dict[Named, tuple[int, bytes]]
+    good: frozenset[bytes]
     accepted: frozenset[Named]
 
     def accepts(self, table: str, row: Any) -> bool:
         """Tell whether a row needs a person's word; raises ``Unreadable`` where neither he nor the chain vouches."""
-        if table in seals.UNTRACKED or self.rows.get((table, row.id)) == (row.row_version, row.seal):
+        if table in seals.UNTRACKED or row.seal_key_id in self.good:
+            return False
+        if self.rows.get((table, row.id)) == (row.row_version, row.seal):
             return False
         if (table, row.id) not in self.accepted:
             raise Unreadable("rotation:anchor")
@@ -668,6 +740,18 @@ def _limit(session: Session, older: Iterable[MasterKey], anchored: int | None) -
     noted, known = _noted_limits(session), {row.key_id for row in older}
     first = audit.end(session).sequence if anchored is None else anchored
     return min([first, *[limit for key_id, limit in noted.items() if key_id in known]])
+
+
+def _stolen(session: Session, older: Sequence[MasterKey], named: Collection[bytes]) -> list[MasterKey]:
+    """Tell which older keys somebody else has: those marked before and those named now, or all where that is none.
+
+    Raises ``Conflict`` where one that is named is none of them.
+    """
+    for key_id in sorted(set(named) - {row.key_id for row in older}):
+        raise Conflict(f"{key_id.hex()} is no older master key here that is not retired.")
+    known = {*named, *_noted_limits(session)}
+    found = [row for row in older if row.compromised_at is not None or row.key_id in known]
+    return found or list(older)
 
 
 def _refuse_compromised(session: Session, older: Iterable[MasterKey]) -> None:

@@ -8,7 +8,7 @@ same for rows that ``verified_rows`` gave, without the unit of work: a flush cos
 
 A seal under a key that somebody else has as well proves nothing: the register of keys is asked, once a transaction and
 only where a row is under an older key, and from the beginning of a compromised rotation such a row opens no more until
-the rotation has moved it.
+the rotation has moved it. Of a key that the register does not know the audit chain is asked.
 
 A seal has no freshness: an older row put back whole bears a good one. What each transaction changed is therefore
 named in the audit chain (``audit.py``), and ``docvault check`` compares.
@@ -46,7 +46,7 @@ from vault.crypto.masterkey import MasterKeys
 from vault.crypto.purposes import MASTER_ROWS
 from vault.crypto.rows import RowSealer
 from vault.errors import Busy, KeyUnavailable, Unreadable
-from vault.models import Base, MasterKey
+from vault.models import AuditEntry, Base, MasterKey
 
 SCHEMA = 1
 
@@ -180,9 +180,19 @@ def _standing(session: Session, key_id: bytes) -> _Standing:
         statement = statement.with_for_update(read=True)
     found = verified_row(session, statement, MasterKey, parameters={"key": key_id})
     row = believed(found[0]) if found is not None else None
-    if row is None or row.compromised_at is None:
+    if row is None:
+        return _Standing.OVER if _is_noted(session, key_id) else _Standing.GOOD
+    if row.compromised_at is None:
         return _Standing.GOOD
     return _Standing.MOVING if row.rotating_since is not None else _Standing.OVER
+
+
+def _is_noted(session: Session, key_id: bytes) -> bool:
+    """Ask the audit chain whether somebody else has a key; slow, and only for one that the register does not know."""
+    statement = select(*columns(AuditEntry)).where(
+        AuditEntry.action == "key_compromised", AuditEntry.detail.startswith(f"{key_id.hex()} ")
+    )
+    return any(not isinstance(row, Refusal) for (row,) in verified_rows(session, statement, AuditEntry))
 
 
 def _refuse_unproven(session: Session, table: _Table, row_id: bytes, key_id: bytes) -> None:

@@ -89,7 +89,7 @@ class Sweep:
     def _verify_some(self, after: audit.Position) -> audit.Position | None:
         """Verify the audit chain for some seconds; return where to go on, ``None`` at its end."""
         until = time.monotonic() + STEP_SECONDS
-        with self._transactions.reading() as session:
+        with self._transactions.snapshot() as session:
             for entry in audit.walk(session, after):
                 if time.monotonic() > until:
                     return audit.Position(entry.sequence, entry.entry_hash)
