@@ -337,7 +337,7 @@ class MasterKeyRotation:
             return None
 
     def _begin(
-        self, compromised: bool, anchored: int | None, stolen: Collection[bytes]
+        self, compromised: bool, anchored: int | None, stolen: Collection[bytes] = ()
     ) -> tuple[int, frozenset[bytes]] | None:
         """Write down that it begins; return how far a compromised one believes all keys, and which are good."""
 
