@@ -206,7 +206,7 @@ def test_other_settings_would_log_the_addresses_of_uploads(
     with proxied(vault.port if port_is_open else free_ports(1)[0], tmp_path / "nginx", change) as nginx:
         with nginx.client() as client:
             client.head(place, headers=TUS)
-        assert place in nginx.logged()
+        nginx.process.wait_until(lambda: place in nginx.logged(), 10)  # it logs after it has answered
 
 
 def test_plain_http_is_sent_away_and_not_logged(vault: VaultServer, tmp_path: Path) -> None:
