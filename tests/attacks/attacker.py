@@ -133,7 +133,7 @@ def flip(path: Any, at: int) -> bytes:
     was = bytes(path.read_bytes())
     damaged = bytearray(was)
     damaged[at] ^= 1
-    write_blob(path, damaged)
+    write_blob(path, bytes(damaged))
     return was
 
 

@@ -216,7 +216,7 @@ def test_f8_a_store_that_hangs_is_given_up_and_others_go_on(far: Far, after: int
         while not all(future.done() for future in stuck):
             asked = time.monotonic()
             everything_else_works(far.api("bob"), far.document)
-            assert time.monotonic() - asked < 8
+            assert time.monotonic() - asked < 2
         for future in stuck:
             received, complete = future.result()
             assert not complete and CONTENT.startswith(received)

@@ -161,7 +161,7 @@ def test_f26_a_client_that_sends_too_slowly_is_ended(pair: tuple[PacedSocket, so
     with pytest.raises(TooSlow):
         while ours.recv(100):
             pass
-    assert 0.15 < time.monotonic() - began < 10
+    assert 0.15 < time.monotonic() - began < 1.5
     ours.begin()
     assert ours.recv(1), "the next request begins anew"
 

@@ -98,7 +98,7 @@ def test_a_server_that_is_down_is_given_up_fast() -> None:
         before = time.monotonic()
         with pytest.raises(StoreUnavailable):
             call()
-        assert time.monotonic() - before < 10
+        assert time.monotonic() - before < 2
 
     with pytest.raises(
         StoreUnavailable, match=f"{port} does not answer .ConnectionRefusedError.*DOCVAULT_MINIO_ENDPOINT"
@@ -124,7 +124,7 @@ def test_a_server_that_hangs_or_dies_is_given_up_and_comes_back(tmp_path: Path) 
             before = time.monotonic()
             with pytest.raises(StoreUnavailable):
                 call()
-            assert time.monotonic() - before < 10
+            assert time.monotonic() - before < 3
         server.process.resume()
         with patient.get(NAME) as blob:
             assert blob.read() == b"kept"
